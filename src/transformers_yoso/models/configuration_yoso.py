@@ -1,0 +1,144 @@
+"""Configuration of YOSO (You Only Segment Once, CVPR 2023, arXiv 2303.14651)."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+NUM_FEATURE_LEVELS = 4
+
+
+@strict
+class YosoConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`YosoModel`] / [`YosoForUniversalSegmentation`]. The defaults are the paper's ResNet-50 model
+    for COCO, but for the labels: give `id2label` (or `num_labels`) and `stuff_label_ids`.
+
+    Args:
+        backbone_config (`PreTrainedConfig` or `dict`, *optional*):
+            Backbone with four feature levels at strides 4, 8, 16 and 32; any timm model by
+            `TimmBackboneConfig(backbone=NAME, out_indices=[...])`. Without `out_indices` the last four levels are
+            taken. Default: timm's `resnet50` with frozen batch norm.
+        pyramid_channels (`list[int]`, *optional*):
+            Channels of the pyramid levels P2..P5. Default: half of the backbone's channels (paper's rule).
+        aggregation_dim (`int`, defaults to 128): Channels of the aggregated map (paper section 3.2).
+        hidden_dim (`int`, defaults to 256): Channels d of the feature map S and of the kernels.
+        num_queries (`int`, defaults to 100): Number of proposal kernels N (Table 10).
+        num_stages (`int`, defaults to 2): Decoder stages T (Table 9).
+        num_attention_blocks (`int`, defaults to 2): Dynamic convolution attention blocks a stage (Table 7).
+        dynamic_kernel_size (`int`, defaults to 3): Taps t of the dynamic depthwise convolution, odd (Table 8).
+        num_attention_heads (`int`, defaults to 8): Heads of the post-attention.
+        feedforward_dim (`int`, defaults to 2048): Width of the post-attention's feed-forward network.
+        num_class_layers, num_mask_layers (`int`, defaults to 1): Hidden layers of the class and mask branches.
+        temperature (`float`, defaults to 0.05): Class logits are divided by it.
+        class_weight, mask_weight, dice_weight (`float`, defaults to 2, 5, 5): Weights of the three losses, also of
+            the matching costs.
+        no_object_weight (`float`, defaults to 0.1): Weight of the no-object class in the cross entropy.
+        train_num_points (`int`, defaults to 12544): Points a mask for matching and mask losses.
+        oversample_ratio (`float`, defaults to 3.0), importance_sample_ratio (`float`, defaults to 0.75):
+            Uncertainty sampling of the loss points (PointRend).
+        init_std (`float`, defaults to 0.02): Standard deviation of the decoder's linear weights at the start.
+        stuff_label_ids (`list[int]`, *optional*): Labels whose masks are merged into one segment an image.
+
+    Raises:
+        ValueError: for a combination that cannot work; the message names the field.
+    """
+
+    model_type = "yoso_panoptic"
+    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs_defaults = {
+        "backbone_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="timm_backbone",
+            init_kwargs={"backbone": "resnet50", "out_indices": [1, 2, 3, 4], "freeze_batch_norm_2d": True},
+        ),
+    }
+    attribute_map = {"hidden_size": "hidden_dim", "num_hidden_layers": "num_stages"}
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    pyramid_channels: list[int] | tuple[int, ...] | None = None
+    aggregation_dim: int = 128
+    hidden_dim: int = 256
+    num_queries: int = 100
+    num_stages: int = 2
+    num_attention_blocks: int = 2
+    dynamic_kernel_size: int = 3
+    num_attention_heads: int = 8
+    feedforward_dim: int = 2048
+    num_class_layers: int = 1
+    num_mask_layers: int = 1
+    temperature: float | int = 0.05
+    class_weight: float | int = 2.0
+    mask_weight: float | int = 5.0
+    dice_weight: float | int = 5.0
+    no_object_weight: float | int = 0.1
+    train_num_points: int = 12544
+    oversample_ratio: float | int = 3.0
+    importance_sample_ratio: float | int = 0.75
+    init_std: float | int = 0.02
+    stuff_label_ids: list[int] | tuple[int, ...] = ()
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if getattr(self.backbone_config, "out_indices", None) == [-1]:
+            self.backbone_config.out_indices = list(range(-NUM_FEATURE_LEVELS, 0))
+
+    def validate_architecture(self) -> None:
+        """Cross-field checks, run by `@strict` at construction."""
+        super().validate_architecture()
+        for name in (
+            *("aggregation_dim", "hidden_dim", "num_queries", "num_stages", "num_attention_blocks"),
+            *("num_attention_heads", "feedforward_dim", "train_num_points", "temperature", "init_std"),
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be greater than 0, got {getattr(self, name)}.")
+        for name in (
+            *("num_class_layers", "num_mask_layers"),
+            *("class_weight", "mask_weight", "dice_weight", "no_object_weight"),
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        if self.class_weight == self.mask_weight == self.dice_weight == 0:
+            raise ValueError("`class_weight`, `mask_weight` and `dice_weight` must not all be 0.")
+        if self.dynamic_kernel_size < 1 or self.dynamic_kernel_size % 2 == 0:
+            raise ValueError(f"`dynamic_kernel_size` must be odd and positive, got {self.dynamic_kernel_size}.")
+        if self.hidden_dim % self.num_attention_heads:
+            raise ValueError(
+                f"`hidden_dim` ({self.hidden_dim}) must be divisible by `num_attention_heads` "
+                f"({self.num_attention_heads})."
+            )
+        if self.oversample_ratio < 1:
+            raise ValueError(f"`oversample_ratio` must be at least 1, got {self.oversample_ratio}.")
+        if not 0 <= self.importance_sample_ratio <= 1:
+            raise ValueError(f"`importance_sample_ratio` must lie in [0, 1], got {self.importance_sample_ratio}.")
+        self._validate_levels()
+        self._validate_labels()
+
+    def _validate_levels(self) -> None:
+        out_indices = getattr(self.backbone_config, "out_indices", None)
+        if out_indices is not None and len(out_indices) != NUM_FEATURE_LEVELS:
+            raise ValueError(
+                f"`backbone_config.out_indices` must name {NUM_FEATURE_LEVELS} feature levels (strides 4, 8, 16, 32), "
+                f"got {list(out_indices)}. For most timm models [-4, -3, -2, -1] is right."
+            )
+        if self.pyramid_channels is not None and (
+            len(self.pyramid_channels) != NUM_FEATURE_LEVELS or min(self.pyramid_channels) < 1
+        ):
+            raise ValueError(
+                f"`pyramid_channels` must be {NUM_FEATURE_LEVELS} positive numbers for P2..P5, "
+                f"got {list(self.pyramid_channels)}."
+            )
+
+    def _validate_labels(self) -> None:
+        num_labels = self.num_labels or 0
+        if num_labels < 1:
+            raise ValueError("`id2label` must name at least one label (or give `num_labels`).")
+        unknown = [label for label in self.stuff_label_ids if not 0 <= label < num_labels]
+        if unknown:
+            raise ValueError(
+                f"`stuff_label_ids` {unknown} are outside of the {num_labels} labels 0..{num_labels - 1}."
+            )
+
+
+__all__ = ["YosoConfig"]

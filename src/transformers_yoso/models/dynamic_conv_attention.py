@@ -1,0 +1,61 @@
+"""Separable dynamic convolution attention, SDCA (paper section 3.3, Eq. 7-9)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def layer_norm(hidden_states: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """`norm` computed in the dtype of `hidden_states`, which may be wider than that of the weights."""
+    dtype = hidden_states.dtype
+    return F.layer_norm(hidden_states, norm.normalized_shape, norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
+
+
+class SeparableDynamicConvAttention(nn.Module):
+    """Mixes values with a depthwise and a pointwise 1-D convolution whose kernels are predicted from the queries.
+
+    One linear layer gives `t + N` numbers a query: its depthwise kernel along d, and its row of the pointwise mixing
+    of the N values. The ReLU between them is the released code's; Eq. 9 does not show it.
+
+    Args:
+        hidden_dim (`int`): d.
+        num_queries (`int`): N.
+        kernel_size (`int`): Taps t, odd.
+    """
+
+    def __init__(self, hidden_dim: int, num_queries: int, kernel_size: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.num_queries = num_queries
+        self.dynamic_kernels = nn.Linear(hidden_dim, kernel_size + num_queries)
+        self.norm = nn.LayerNorm(hidden_dim)
+
+    def forward(self, queries: Tensor, values: Tensor) -> Tensor:
+        """
+        Args:
+            queries (`Tensor` of shape `(B, N, d)`): Kernels Q.
+            values (`Tensor` of shape `(B, N, d)`): V, of the same or a wider dtype.
+
+        Returns:
+            `Tensor`: shape `(B, N, d)`, dtype of `values`.
+        """
+        kernels = self.dynamic_kernels(queries).to(values.dtype)
+        depthwise, pointwise = kernels.split((self.kernel_size, self.num_queries), dim=-1)
+        windows = F.pad(values, (self.kernel_size // 2,) * 2).unfold(-1, self.kernel_size, 1)
+        mixed = (windows * depthwise.unsqueeze(-2)).sum(-1).relu()
+        with torch.autocast(device_type=values.device.type, enabled=False):
+            mixed = torch.bmm(pointwise, mixed)
+        return layer_norm(mixed, self.norm)
+
+
+class DynamicConvAttentionBlock(nn.Module):
+    """One residual block: LayerNorm(V + SDCA(Q, V))."""
+
+    def __init__(self, hidden_dim: int, num_queries: int, kernel_size: int) -> None:
+        super().__init__()
+        self.attention = SeparableDynamicConvAttention(hidden_dim, num_queries, kernel_size)
+        self.norm = nn.LayerNorm(hidden_dim)
+
+    def forward(self, queries: Tensor, values: Tensor) -> Tensor:
+        """Q and V of shape `(B, N, d)` -> `(B, N, d)`."""
+        return layer_norm(values + self.attention(queries, values), self.norm)

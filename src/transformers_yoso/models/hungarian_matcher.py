@@ -1,0 +1,74 @@
+"""One-to-one matching of predictions and segments (DETR, arXiv 2005.12872), on sampled points."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .point_sampling import sample_mask_logits, sample_target_masks
+
+
+def pairwise_mask_cost(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross entropy of every prediction with every target: `(N, P)`, `(n, P)` -> `(N, n)`."""
+    return (F.softplus(logits).sum(-1, keepdim=True) - logits @ targets.T) / logits.shape[1]
+
+
+def pairwise_dice_cost(logits: Tensor, targets: Tensor) -> Tensor:
+    """Dice distance with smoothing 1 of every prediction with every target: `(N, P)`, `(n, P)` -> `(N, n)`."""
+    probabilities = logits.sigmoid()
+    sums = probabilities.sum(-1, keepdim=True) + targets.sum(-1)
+    return 1 - (2 * probabilities @ targets.T + 1) / (sums + 1)
+
+
+class HungarianMatcher(nn.Module):
+    """Assigns each segment of an image to one query so that the sum of the costs is least.
+
+    Cost = class_weight * (-p_class) + mask_weight * BCE + dice_weight * dice, the masks at `num_points` uniform points
+    shared by all masks of an image. If there are more segments than queries, the dearest segments stay unmatched.
+    """
+
+    def __init__(self, class_weight: float, mask_weight: float, dice_weight: float, num_points: int) -> None:
+        super().__init__()
+        self.class_weight = class_weight
+        self.mask_weight = mask_weight
+        self.dice_weight = dice_weight
+        self.num_points = num_points
+
+    @torch.no_grad()
+    def forward(
+        self,
+        mask_logits: Tensor,
+        class_logits: Tensor | None,
+        mask_labels: list[Tensor],
+        class_labels: list[Tensor],
+        canvas_size: tuple[int, int],
+    ) -> list[tuple[Tensor, Tensor]]:
+        """
+        Args:
+            mask_logits (`Tensor` of shape `(B, N, h, w)`), class_logits (`Tensor` of shape `(B, N, C + 1)` or `None`):
+                Predictions of one stage; without class logits there is no class cost.
+            mask_labels (`list[Tensor]`), class_labels (`list[Tensor]`): Targets of each image, see
+                [`YosoForUniversalSegmentation.forward`].
+            canvas_size (`tuple[int, int]`): Height and width of the padded input in pixels.
+
+        Returns:
+            For each image the indices of the matched queries, ascending, and of their segments.
+        """
+        matches = []
+        for index, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
+            points = torch.rand(1, self.num_points, 2, device=mask_logits.device)[0]
+            logits = sample_mask_logits(mask_logits[index].float(), points)
+            segments = torch.arange(len(labels), device=labels.device)
+            targets = sample_target_masks(masks, segments, points, canvas_size)
+            cost = self.mask_weight * pairwise_mask_cost(logits, targets)
+            cost = cost + self.dice_weight * pairwise_dice_cost(logits, targets)
+            if class_logits is not None:
+                cost = cost - self.class_weight * class_logits[index].float().softmax(-1)[:, labels]
+            matches.append(self._assign(cost))
+        return matches
+
+    @staticmethod
+    def _assign(cost: Tensor) -> tuple[Tensor, Tensor]:
+        from scipy.optimize import linear_sum_assignment
+
+        queries, segments = linear_sum_assignment(cost.nan_to_num(nan=1e10, posinf=1e10, neginf=-1e10).cpu().numpy())
+        return torch.as_tensor(queries, device=cost.device), torch.as_tensor(segments, device=cost.device)

@@ -1,0 +1,327 @@
+"""YOSO, real-time panoptic segmentation (You Only Segment Once, CVPR 2023, arXiv 2303.14651)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils.generic import can_return_tuple
+
+from .backbone import backbone_features, build_backbone
+from .canvas import (
+    OUTSIDE_LOGIT,
+    group_by_canvas,
+    image_sizes_from_mask,
+    lay_on_canvas,
+    pad_to_divisor,
+)
+from .configuration_yoso import YosoConfig
+from .feature_pyramid_aggregator import ConvolutionFirstAggregation, FeaturePyramidAggregator
+from .modeling_outputs_yoso import YosoForUniversalSegmentationOutput, YosoModelOutput
+from .modulated_deformable_conv import ModulatedDeformableConv2d
+from .post_attention import KernelSelfAttention
+from .separable_dynamic_decoder import HiddenLayers, SeparableDynamicDecoder
+from .set_criterion import SetCriterion
+
+# Focal-loss prior: at the start every class has this probability (before the temperature).
+CLASS_PRIOR = 0.01
+
+
+class ClassBranch(nn.Module):
+    """Kernels -> class logits, divided by the temperature."""
+
+    def __init__(self, config: YosoConfig) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+        self.layers = HiddenLayers(config.hidden_dim, config.num_class_layers)
+        self.classifier = nn.Linear(config.hidden_dim, config.num_labels + 1)
+
+    def forward(self, kernels: Tensor) -> Tensor:
+        """`(B, N, d)` -> `(B, N, C + 1)`."""
+        return self.classifier(self.layers(kernels)) / self.temperature
+
+
+class YosoPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and what Transformers needs to know."""
+
+    config: YosoConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("DecoderStage", "DeformableUpsampling")
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Neck: Xavier for all that has more than one dimension. Decoder: truncated normal, zero biases."""
+        if isinstance(module, FeaturePyramidAggregator):
+            self._init_neck(module)
+        elif isinstance(module, KernelSelfAttention):
+            # As one (3d, d) projection under Xavier, torch's initialisation of multi-head attention.
+            bound = math.sqrt(6 / (4 * self.config.hidden_dim))
+            for projection in (module.q_proj, module.k_proj, module.v_proj):
+                init.uniform_(projection.weight, -bound, bound)
+        elif isinstance(module, ClassBranch):
+            init.constant_(module.classifier.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+        elif isinstance(module, SeparableDynamicDecoder):
+            init_conv_defaults(module.proposal_kernels)
+        elif isinstance(module, nn.Linear):
+            init.trunc_normal_(module.weight, std=self.config.init_std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+    @staticmethod
+    def _init_neck(neck: FeaturePyramidAggregator) -> None:
+        for module in neck.modules():
+            if isinstance(module, nn.Conv2d):
+                init_conv_defaults(module)
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | ModulatedDeformableConv2d):
+                init.xavier_uniform_(module.weight)
+            if isinstance(module, ModulatedDeformableConv2d):
+                init.zeros_(module.offset_conv.bias)
+            elif isinstance(module, ConvolutionFirstAggregation):
+                init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                init.ones_(module.weight)
+                init.zeros_(module.bias)
+                init.zeros_(module.running_mean)
+                init.ones_(module.running_var)
+                init.zeros_(module.num_batches_tracked)
+
+
+def init_conv_defaults(conv: nn.Conv2d) -> None:
+    """torch's defaults for a convolution."""
+    init.kaiming_uniform_(conv.weight, a=math.sqrt(5))
+    if conv.bias is not None:
+        bound = 1 / math.sqrt(conv.weight[0].numel())
+        init.uniform_(conv.bias, -bound, bound)
+
+
+class YosoModel(YosoPreTrainedModel):
+    """Backbone, feature pyramid aggregator and separable dynamic decoder: features, kernels and masks of each stage."""
+
+    def __init__(self, config: YosoConfig) -> None:
+        super().__init__(config)
+        self.backbone = build_backbone(config.backbone_config)
+        channels = list(self.backbone.channels)
+        self.feature_pyramid_aggregator = FeaturePyramidAggregator(
+            in_channels=channels,
+            pyramid_channels=list(config.pyramid_channels or [channel // 2 for channel in channels]),
+            aggregation_dim=config.aggregation_dim,
+            hidden_dim=config.hidden_dim,
+        )
+        self.decoder = SeparableDynamicDecoder(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: object,
+    ) -> YosoModelOutput:
+        """
+        Args:
+            pixel_values (`Tensor` of shape `(B, 3, H, W)`): Normalised image, padded right and bottom. A size that is
+                no multiple of 32 is padded further with zeros.
+            pixel_mask (`Tensor` of shape `(B, H, W)`, *optional*): 1 for image, 0 for padding. In evaluation, and
+                unless compiled, each image is computed on its own canvas, so that its result does not depend on the
+                padding. In training and under `torch.compile` the whole batch is one canvas, as in the released code.
+            output_hidden_states, output_attentions (`bool`, *optional*): Defaults: those of the config.
+
+        Raises:
+            ValueError: if the shapes do not fit.
+        """
+        if pixel_values.dim() != 4 or pixel_values.shape[1] != 3:
+            raise ValueError(
+                f"`pixel_values` must have shape (batch, 3, height, width), got {tuple(pixel_values.shape)}."
+            )
+        if pixel_mask is not None and pixel_mask.shape != (pixel_values.shape[0], *pixel_values.shape[-2:]):
+            raise ValueError(
+                f"`pixel_mask` {tuple(pixel_mask.shape)} must have the batch size, height and width of "
+                f"`pixel_values` {tuple(pixel_values.shape)}."
+            )
+        image_sizes = None if pixel_mask is None else image_sizes_from_mask(pixel_mask)
+        padded = pad_to_divisor(pixel_values.to(self.dtype))
+        if image_sizes is None and padded.shape != pixel_values.shape:
+            image_sizes = torch.tensor([pixel_values.shape[-2:]] * len(pixel_values), device=pixel_values.device)
+
+        groups = None
+        if pixel_mask is not None and not self.training and not torch.compiler.is_compiling():
+            groups = group_by_canvas(image_sizes, tuple(padded.shape[-2:]))
+        outputs = self._forward_canvas(padded) if groups is None else self._forward_groups(padded, groups)
+
+        outputs.image_sizes = image_sizes
+        if output_hidden_states if output_hidden_states is not None else self.config.output_hidden_states:
+            outputs.hidden_states = outputs.kernels
+        if not (output_attentions if output_attentions is not None else self.config.output_attentions):
+            outputs.attentions = None
+        return outputs
+
+    def _forward_canvas(self, pixel_values: Tensor) -> YosoModelOutput:
+        feature_map = self.feature_pyramid_aggregator(backbone_features(self.backbone, pixel_values))
+        decoded = self.decoder(feature_map)
+        return YosoModelOutput(
+            last_hidden_state=decoded.kernels[-1],
+            feature_map=feature_map,
+            kernels=decoded.kernels,
+            masks_queries_logits=decoded.mask_logits,
+            attentions=decoded.attentions,
+        )
+
+    def _forward_groups(self, pixel_values: Tensor, groups: dict[tuple[int, int], list[int]]) -> YosoModelOutput:
+        size = tuple(length // 4 for length in pixel_values.shape[-2:])
+        order = torch.tensor(sum(groups.values(), []), device=pixel_values.device).argsort()
+        parts = [
+            self._forward_canvas(pixel_values[indices, :, : canvas[0], : canvas[1]])
+            for canvas, indices in groups.items()
+        ]
+
+        def merge(tensors: tuple[Tensor, ...]) -> Tensor:
+            return torch.cat(tensors)[order]
+
+        def merge_maps(maps: tuple[Tensor, ...], fill: float) -> Tensor:
+            return merge(tuple(lay_on_canvas(tensor, size, fill) for tensor in maps))
+
+        kernels = tuple(map(merge, zip(*(part.kernels for part in parts), strict=True)))
+        mask_logits = zip(*(part.masks_queries_logits for part in parts), strict=True)
+        attentions = zip(*(part.attentions for part in parts), strict=True)
+        return YosoModelOutput(
+            last_hidden_state=kernels[-1],
+            feature_map=merge_maps(tuple(part.feature_map for part in parts), 0.0),
+            kernels=kernels,
+            masks_queries_logits=tuple(merge_maps(maps, OUTSIDE_LOGIT) for maps in mask_logits),
+            attentions=tuple(None if weights[0] is None else merge(weights) for weights in attentions),
+        )
+
+
+class YosoForUniversalSegmentation(YosoPreTrainedModel):
+    """YOSO with class branches and the set-prediction loss, for panoptic, instance and semantic segmentation."""
+
+    def __init__(self, config: YosoConfig) -> None:
+        super().__init__(config)
+        self.model = YosoModel(config)
+        self.class_branches = nn.ModuleList(ClassBranch(config) for _ in range(config.num_stages))
+        self.criterion = SetCriterion(
+            num_labels=config.num_labels,
+            class_weight=config.class_weight,
+            mask_weight=config.mask_weight,
+            dice_weight=config.dice_weight,
+            no_object_weight=config.no_object_weight,
+            num_points=config.train_num_points,
+            oversample_ratio=config.oversample_ratio,
+            importance_sample_ratio=config.importance_sample_ratio,
+        )
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        mask_labels: list[Tensor] | None = None,
+        class_labels: list[Tensor] | None = None,
+        pixel_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        output_auxiliary_logits: bool | None = None,
+        num_items_in_batch: Tensor | float | None = None,
+        **kwargs: object,
+    ) -> YosoForUniversalSegmentationOutput:
+        """
+        Args:
+            pixel_values (`Tensor` of shape `(B, 3, H, W)`), pixel_mask (`Tensor` of shape `(B, H, W)`, *optional*):
+                See [`YosoModel.forward`].
+            mask_labels (`list[Tensor]`, *optional*): For each image binary masks `(n, H, W)`, or a compact integer id
+                map `(H, W)` where k in [0, n) is segment k and any other value is void.
+            class_labels (`list[Tensor]`, *optional*): For each image the label ids `(n,)` of its segments.
+            output_hidden_states, output_attentions, output_auxiliary_logits (`bool`, *optional*): What to return
+                besides.
+            num_items_in_batch (`float`, *optional*): Target masks the mask losses are divided by, see
+                [`SetCriterion.forward`].
+
+        Raises:
+            ValueError: if the inputs and labels do not fit to each other or to the config.
+        """
+        has_labels = mask_labels is not None and class_labels is not None
+        if (mask_labels is None) != (class_labels is None):
+            raise ValueError("Give both `mask_labels` and `class_labels`, or none of them.")
+        if has_labels:
+            self._check_labels(mask_labels, class_labels, len(pixel_values))
+        outputs = self.model(
+            pixel_values,
+            pixel_mask=pixel_mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+
+        every_stage = self.training or has_labels or bool(output_auxiliary_logits)
+        first_stage = 0 if every_stage else self.config.num_stages - 1
+        class_logits = [None] * (first_stage + 1)
+        for branch, kernels in zip(self.class_branches[first_stage:], outputs.kernels[first_stage + 1 :], strict=True):
+            class_logits.append(branch(kernels))
+
+        loss, loss_dict = None, None
+        if has_labels:
+            loss_dict = self.criterion(
+                mask_logits=outputs.masks_queries_logits,
+                class_logits=tuple(class_logits),
+                mask_labels=[masks.to(self.device) for masks in mask_labels],
+                class_labels=[labels.to(self.device) for labels in class_labels],
+                canvas_size=tuple(4 * length for length in outputs.feature_map.shape[-2:]),
+                num_items_in_batch=num_items_in_batch,
+            )
+            loss = sum(loss_dict.values())
+        return YosoForUniversalSegmentationOutput(
+            loss=loss,
+            class_queries_logits=class_logits[-1],
+            masks_queries_logits=outputs.masks_queries_logits[-1],
+            auxiliary_logits=self._auxiliary_logits(outputs, class_logits) if every_stage else None,
+            image_sizes=outputs.image_sizes,
+            loss_dict=loss_dict,
+            last_hidden_state=outputs.last_hidden_state,
+            feature_map=outputs.feature_map,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @staticmethod
+    def _auxiliary_logits(outputs: YosoModelOutput, class_logits: list[Tensor | None]) -> list[dict[str, Tensor]]:
+        auxiliary = []
+        for classes, masks in zip(class_logits[:-1], outputs.masks_queries_logits[:-1], strict=True):
+            stage = {"masks_queries_logits": masks}
+            if classes is not None:
+                stage["class_queries_logits"] = classes
+            auxiliary.append(stage)
+        return auxiliary
+
+    def _check_labels(self, mask_labels: list[Tensor], class_labels: list[Tensor], batch_size: int) -> None:
+        if len(mask_labels) != batch_size or len(class_labels) != batch_size:
+            raise ValueError(
+                f"{batch_size} images need as many `mask_labels` and `class_labels`, got {len(mask_labels)} and "
+                f"{len(class_labels)}."
+            )
+        num_labels = self.config.num_labels
+        for index, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
+            if masks.dim() not in (2, 3) or (masks.dim() == 2 and masks.is_floating_point()):
+                raise ValueError(
+                    f"`mask_labels[{index}]` must be masks (n, height, width) or an integer id map (height, width), "
+                    f"got shape {tuple(masks.shape)} and {masks.dtype}."
+                )
+            if masks.dim() == 3 and len(masks) != len(labels):
+                raise ValueError(f"Image {index} has {len(masks)} `mask_labels` but {len(labels)} `class_labels`.")
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_labels:
+                raise ValueError(
+                    f"`class_labels[{index}]` holds {sorted(set(labels.tolist()))}; the config has label ids "
+                    f"0..{num_labels - 1}. Map the ids, or set `id2label` to the dataset's labels."
+                )
+
+
+__all__ = ["YosoForUniversalSegmentation", "YosoModel", "YosoPreTrainedModel"]

@@ -1,0 +1,68 @@
+"""Masks at sampled points instead of on full grids (PointRend, arXiv 1912.08193).
+
+Points are (x, y) in [0, 1] x [0, 1] over the padded input image. Sampling is bilinear with `align_corners=False`
+and zeros outside, as `torch.nn.functional.grid_sample` has it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .modulated_deformable_conv import bilinear_corners
+
+
+def sample_mask_logits(mask_logits: Tensor, points: Tensor) -> Tensor:
+    """Mask logits `(M, h, w)` at points `(M, P, 2)`, or at points `(P, 2)` shared by all masks -> `(M, P)`."""
+    grid = 2 * points - 1
+    if points.dim() == 2:
+        return F.grid_sample(mask_logits[None], grid[None, :, None], align_corners=False)[0, :, :, 0]
+    return F.grid_sample(mask_logits[:, None], grid[:, :, None], align_corners=False)[:, 0, :, 0]
+
+
+def sample_target_masks(target: Tensor, segments: Tensor, points: Tensor, canvas_size: tuple[int, int]) -> Tensor:
+    """Target masks at points, read from the compact form: no float mask of the image's size is ever made.
+
+    Args:
+        target (`Tensor`): Binary masks `(n, H, W)` of any dtype, or an integer id map `(H, W)` with segment k as k
+            and anything else as void. Outside of it, up to `canvas_size`, there is no mask.
+        segments (`Tensor` of shape `(M,)`): The segments wanted.
+        points (`Tensor` of shape `(M, P, 2)` or `(P, 2)`): Points of each segment, or shared ones.
+        canvas_size (`tuple[int, int]`): Height and width of the padded input in pixels.
+
+    Returns:
+        `Tensor` of shape `(M, P)`, float32, in [0, 1].
+    """
+    height, width = target.shape[-2:]
+    positions = points.flip(-1) * points.new_tensor(canvas_size) - 0.5
+    indices, weights = bilinear_corners(positions, height, width)
+    if target.dim() == 2:
+        hits = target.flatten()[indices] == segments.view(-1, 1, 1)
+    elif points.dim() == 2:
+        hits = target.flatten(1)[segments][:, indices.flatten()].view(-1, *indices.shape)
+    else:
+        hits = target.flatten()[indices + segments.view(-1, 1, 1) * (height * width)]
+    return (hits * weights).sum(-1)
+
+
+def sample_uncertain_points(
+    mask_logits: Tensor, num_points: int, oversample_ratio: float, importance_sample_ratio: float
+) -> Tensor:
+    """Points for the mask losses: the most uncertain of an oversampled uniform draw, and uniform ones.
+
+    Args:
+        mask_logits (`Tensor` of shape `(M, h, w)`): Predicted masks; a point is uncertain where |logit| is small.
+        num_points (`int`): P.
+        oversample_ratio (`float`): The draw has `int(P * oversample_ratio)` points.
+        importance_sample_ratio (`float`): `int(P * importance_sample_ratio)` of the P points are uncertain ones.
+
+    Returns:
+        `Tensor` of shape `(M, P, 2)`.
+    """
+    num_masks = mask_logits.shape[0]
+    num_uncertain = int(importance_sample_ratio * num_points)
+    draw = {"device": mask_logits.device, "dtype": mask_logits.dtype}
+    points = torch.rand(num_masks, int(num_points * oversample_ratio), 2, **draw)
+    uncertainty = -sample_mask_logits(mask_logits, points).abs()
+    most_uncertain = uncertainty.topk(num_uncertain, dim=1).indices
+    points = points.gather(1, most_uncertain.unsqueeze(-1).expand(-1, -1, 2))
+    return torch.cat((points, torch.rand(num_masks, num_points - num_uncertain, 2, **draw)), dim=1)

@@ -1,0 +1,119 @@
+"""Command-line arguments of training, named as in Transformers' example scripts."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .schedules import SCHEDULES
+
+
+def _argument(default: Any, help_text: str, **metadata: Any) -> Any:
+    metadata["help"] = help_text
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelArguments:
+    """Which network is trained."""
+
+    model_name_or_path: str | None = _argument(
+        None, "YOSO checkpoint to start from; another number of classes gets a new classifier."
+    )
+    backbone: str = _argument("resnet50", "timm backbone of a new model (without --model_name_or_path).")
+    backbone_weights: str | None = _argument(None, "Safetensors file with timm weights of the backbone.")
+    train_backbone_batch_norm: bool = _argument(False, "Train the backbone's batch norm; it is frozen otherwise.")
+    pyramid_channels: list[int] | None = field(
+        default=None, metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."}
+    )
+    num_queries: int = _argument(100, "Proposal kernels: the largest number of segments in a photo.")
+    temperature: float = _argument(0.05, "Divisor of the class logits.")
+    train_num_points: int = _argument(12544, "Points per mask in matching and mask losses.")
+    image_mean: list[float] | None = field(
+        default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
+    )
+    image_std: list[float] | None = field(
+        default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
+    )
+    object_threshold: float = _argument(0.5, "Least class probability of a panoptic segment, saved with the processor.")
+    overlap_threshold: float = _argument(0.8, "Least visible share of a panoptic segment, saved with the processor.")
+
+
+@dataclass
+class DataArguments:
+    """Which photos are trained on and how they are scaled."""
+
+    dataset_dir: str = _argument(
+        None, "Folder in COCO panoptic form: SPLIT/, panoptic_SPLIT/ and panoptic_SPLIT.json.", required=True
+    )
+    train_split: str = _argument("train", "Split that is trained on.")
+    validation_split: str = _argument("val", "Split that is evaluated on.")
+    image_size: int = _argument(1024, "Side of the training crop in pixels.")
+    scale_range: list[float] = _argument([0.1, 2.0], "Smallest and largest scale of the photo relative to the crop.")
+    color_distortion: bool = _argument(False, "Vary brightness, contrast, saturation and hue.")
+    validation_size: list[int] = _argument([800, 1333], "Shortest and longest edge in evaluation; saved.")
+
+
+@dataclass
+class OptimizationArguments:
+    """How long and how the weights move, and what is written."""
+
+    output_dir: str = _argument(None, "Folder of checkpoints, log and final model.", required=True)
+    max_train_steps: int = _argument(10_000, "Optimiser steps.")
+    per_device_train_batch_size: int = _argument(8, "Photos per process and forward pass.")
+    gradient_accumulation_steps: int = _argument(1, "Forward passes per optimiser step.")
+    learning_rate: float = _argument(1e-4, "Highest learning rate of everything but the backbone.")
+    backbone_multiplier: float = _argument(0.1, "Factor on the learning rate of the backbone.")
+    weight_decay: float = _argument(0.05, "AdamW weight decay; norm layers have none.")
+    max_grad_norm: float = _argument(0.01, "The whole model's gradient is clipped to this norm.")
+    lr_scheduler_type: str = _argument("poly", "Learning rate schedule.", choices=list(SCHEDULES))
+    lr_warmup_steps: int = _argument(10, "Steps of linear warm-up.")
+    lr_milestones: list[int] = _argument([], "Steps at which the step schedule multiplies by 0.1.")
+    ema_decay: float | None = field(
+        default=None, metadata={"help": "Evaluate and save a moving average of the weights, for example with 0.999."}
+    )
+    mixed_precision: str = _argument("no", "Precision of the forward pass.", choices=["no", "bf16", "fp16"])
+    use_cpu: bool = _argument(False, "Train on the CPU even if there is a GPU.")
+    seed: int = _argument(0, "Seed of weights, order, augmentation and loss points.")
+    dataloader_num_workers: int = _argument(0, "Processes that decode and augment photos.")
+    logging_steps: int = _argument(50, "Steps between log lines.")
+    eval_steps: int = _argument(1000, "Steps between evaluations; the best by PQ is kept in OUTPUT_DIR/best.")
+    checkpointing_steps: int = _argument(500, "Steps between checkpoints to resume from.")
+    checkpoints_total_limit: int = _argument(2, "Number of such checkpoints that are kept.")
+    resume_from_checkpoint: str | None = _argument(
+        None, "`latest` (starts anew if there is none) or a checkpoint folder."
+    )
+    save_half_precision: bool = _argument(False, "Write the weights of best and final model in float16.")
+
+    def __post_init__(self):
+        positive = (
+            *("max_train_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate"),
+            *("max_grad_norm", "logging_steps", "eval_steps", "checkpointing_steps", "checkpoints_total_limit"),
+        )
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be greater than 0, got {getattr(self, name)}.")
+
+
+@dataclass
+class TrainingRun:
+    """All arguments of one run."""
+
+    model: ModelArguments
+    data: DataArguments
+    optimization: OptimizationArguments
+
+    _FREE_ON_RESUME = (
+        *("output_dir", "resume_from_checkpoint", "dataset_dir", "use_cpu", "dataloader_num_workers"),
+        *("logging_steps", "eval_steps", "checkpointing_steps", "checkpoints_total_limit", "save_half_precision"),
+        *("max_train_steps", "model_name_or_path", "backbone_weights", "object_threshold", "overlap_threshold"),
+        *("validation_split", "validation_size"),
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """All arguments in one flat dict."""
+        return {**asdict(self.model), **asdict(self.data), **asdict(self.optimization)}
+
+    def recipe(self) -> dict[str, Any]:
+        """The arguments on which the weights depend: those that a resumed run must share."""
+        return {name: value for name, value in self.as_dict().items() if name not in self._FREE_ON_RESUME}

@@ -1,0 +1,85 @@
+"""From arguments and a dataset's categories to a model with its image processor, and from these to a model folder."""
+
+from pathlib import Path
+
+import timm
+import torch
+from transformers import TimmBackboneConfig
+
+from ..data import CategoryTable
+from ..models.configuration_yoso import YosoConfig
+from ..models.image_processing_yoso import YosoImageProcessor
+from ..models.modeling_yoso import YosoForUniversalSegmentation
+from .arguments import DataArguments, ModelArguments
+from .backbone_weights import load_backbone_weights
+
+
+def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoForUniversalSegmentation:
+    """
+    Opens `model_name_or_path` with the dataset's labels, or makes a new model around `backbone`.
+
+    Raises:
+        ValueError, FileNotFoundError: the backbone weights do not fit, see `load_backbone_weights`.
+    """
+    labels = {
+        "id2label": categories.id2label,
+        "label2id": {name: label for label, name in categories.id2label.items()},
+        "stuff_label_ids": categories.stuff_label_ids,
+    }
+    if arguments.model_name_or_path is not None:
+        return YosoForUniversalSegmentation.from_pretrained(
+            arguments.model_name_or_path, dtype=torch.float32, ignore_mismatched_sizes=True, **labels
+        )
+    config = YosoConfig(
+        backbone_config=TimmBackboneConfig(
+            backbone=arguments.backbone,
+            out_indices=[-4, -3, -2, -1],
+            freeze_batch_norm_2d=not arguments.train_backbone_batch_norm,
+        ),
+        pyramid_channels=arguments.pyramid_channels,
+        num_queries=arguments.num_queries,
+        temperature=arguments.temperature,
+        train_num_points=arguments.train_num_points,
+        **labels,
+    )
+    model = YosoForUniversalSegmentation(config)
+    if arguments.backbone_weights is not None:
+        load_backbone_weights(model.model.backbone, arguments.backbone_weights)
+    return model
+
+
+def build_image_processor(
+    arguments: ModelArguments, data: DataArguments, categories: CategoryTable
+) -> YosoImageProcessor:
+    """Makes the processor that evaluation uses and that is saved with the model: size, mean, thresholds, stuff ids."""
+    shortest, longest = data.validation_size
+    changes = {
+        "size": {"shortest_edge": shortest, "longest_edge": longest},
+        "threshold": arguments.object_threshold,
+        "overlap_mask_area_threshold": arguments.overlap_threshold,
+        "label_ids_to_fuse": categories.stuff_label_ids,
+    }
+    if arguments.image_mean is not None:
+        changes["image_mean"] = arguments.image_mean
+    if arguments.image_std is not None:
+        changes["image_std"] = arguments.image_std
+    if arguments.model_name_or_path is not None:
+        return YosoImageProcessor.from_pretrained(arguments.model_name_or_path, **changes)
+    pretrained = timm.get_pretrained_cfg(arguments.backbone)
+    statistics = {"image_mean": list(pretrained.mean), "image_std": list(pretrained.std)} if pretrained else {}
+    return YosoImageProcessor(**{**statistics, **changes})
+
+
+def save_model_folder(
+    model: YosoForUniversalSegmentation, image_processor: YosoImageProcessor, folder: Path, half_precision: bool
+) -> None:
+    """
+    Writes a folder that `from_pretrained` opens.
+
+    With `half_precision` the weights lie in float16, but the configuration says float32, so they load as float32.
+    """
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if half_precision:
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    model.save_pretrained(folder, state_dict=state)
+    image_processor.save_pretrained(folder)
