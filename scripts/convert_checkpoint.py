@@ -1,7 +1,7 @@
 """Converts an official YOSO checkpoint to a Transformers model folder.
 
-    python scripts/convert_checkpoint.py --dataset coco --output_dir yoso-resnet50-coco
-    python scripts/convert_checkpoint.py --dataset coco --checkpoint yoso_res50_coco.pth --output_dir yoso-resnet50-coco
+python scripts/convert_checkpoint.py --dataset coco --output_dir yoso-resnet50-coco
+python scripts/convert_checkpoint.py --dataset coco --checkpoint yoso_res50_coco.pth --output_dir yoso-resnet50-coco
 """
 
 import argparse
@@ -32,7 +32,9 @@ def main() -> None:
         model = convert_checkpoint(args.dataset, args.output_dir, args.checkpoint, hub_model_id)
     except (ValueError, OSError) as error:
         sys.exit(f"Not converted: {error}")
-    print(f"Wrote {args.output_dir}: {model.num_parameters() / 1e6:.1f} M parameters, {model.config.num_labels} labels.")
+    print(
+        f"Wrote {args.output_dir}: {model.num_parameters() / 1e6:.1f} M parameters, {model.config.num_labels} labels."
+    )
 
 
 if __name__ == "__main__":

@@ -28,19 +28,17 @@ STAND_INS = {
 
 
 def fetch_common_tests(release: str) -> Path:
-    """Unpacks the common tests of a release of transformers; returns their folder, which is then on no path yet."""
+    """The folder with the common tests of a release of transformers, downloaded the first time."""
     folder = CACHE / release
-    if (folder / ".complete").exists():
-        return folder
-    with tempfile.TemporaryDirectory() as download:
-        archive = download_source_archive(release, Path(download))
-        unpack_tests(archive, folder / PACKAGE)
     for name, text in STAND_INS.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    for package in {(folder / PACKAGE / name).parent for name in ("x", "exporters/x", "generation/x", "utils/x")}:
-        (package / "__init__.py").touch()
-    (folder / ".complete").touch()
+    for package in (PACKAGE, f"{PACKAGE}/exporters", f"{PACKAGE}/generation", f"{PACKAGE}/utils"):
+        (folder / package / "__init__.py").touch()
+    if not (folder / ".complete").exists():
+        with tempfile.TemporaryDirectory() as download:
+            unpack_tests(download_source_archive(release, Path(download)), folder / PACKAGE)
+        (folder / ".complete").touch()
     return folder
 
 
@@ -60,7 +58,6 @@ def download_source_archive(release: str, folder: Path) -> Path:
 
 def unpack_tests(archive: Path, target: Path) -> None:
     """Writes the wanted test files of a source archive into `target`."""
-    target.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as source:
         members = {member.name.split("/", 1)[-1]: member for member in source.getmembers()}
         for name in WANTED:

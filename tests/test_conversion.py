@@ -1,26 +1,27 @@
-"""Conversion of official checkpoints: label tables, safe loading, strict key mapping, and the converted folder."""
+"""Conversion of official checkpoints: label tables, strict key mapping, and the converted folder."""
 
-import functools
-import http.server
+import ast
 import json
-import os
-import pickle
 import runpy
 import sys
-import threading
+import urllib.error
 import zlib
-from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from transformers_yoso.conversion.checkpoint_loading import fetch_checkpoint, load_official_state_dict
-from transformers_yoso.conversion.convert import convert_checkpoint, released_config, released_image_processor
+from transformers_yoso.conversion import convert
+from transformers_yoso.conversion.convert import released_config, released_image_processor
 from transformers_yoso.conversion.dataset_specs import DATASET_SPECS, get_dataset_spec
 from transformers_yoso.conversion.official_keys import convert_official_state_dict
+from transformers_yoso.models.backbone import backbone_features
+from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
 
@@ -65,6 +66,221 @@ def test_unknown_dataset_is_refused_by_name():
         get_dataset_spec("lvis")
 
 
+def test_release_address():
+    expected = "https://github.com/hujiecpp/YOSO/releases/download/v0.1/yoso_res50_ade20k.pth"
+    assert DATASET_SPECS["ade20k"].checkpoint_url == expected
+
+
+# Key mapping
+
+
+def meta_model(name: str) -> YosoForUniversalSegmentation:
+    with torch.device("meta"):
+        return YosoForUniversalSegmentation(released_config(get_dataset_spec(name)))
+
+
+def official_meta_tensors(shared_dir: Path, name: str) -> dict[str, torch.Tensor]:
+    """Every name, shape and dtype of an official checkpoint, without values."""
+    lines = (shared_dir / "reference" / f"official_keys_r50_{name}.txt").read_text().splitlines()
+    rows = (line.split("\t") for line in lines)
+    return {
+        key: torch.empty(ast.literal_eval(shape), dtype=getattr(torch, dtype), device="meta")
+        for key, shape, dtype, _ in rows
+    }
+
+
+@pytest.mark.parametrize("name", DATASET_SPECS)
+def test_every_official_key_finds_its_place(shared_dir, name):
+    model, official = meta_model(name), official_meta_tensors(shared_dir, name)
+    converted = convert_official_state_dict(official, model)
+    assert {key: value.shape for key, value in converted.items()} == {
+        key: value.shape for key, value in model.state_dict().items()
+    }
+    # All but the class weights are used; the packed self-attention projection of a stage becomes three.
+    assert len(converted) == len(official) - 1 + 2 * 2 * model.config.num_stages
+
+
+def test_bad_keys_and_shapes_are_named(shared_dir):
+    model, official = meta_model("coco"), official_meta_tensors(shared_dir, "coco")
+    official["backbone.res2.0.conv4.weight"] = torch.zeros(1)
+    official["yoso_head.mask_heads.2.fc_mask.bias"] = torch.zeros(256)
+    del official["yoso_neck.loc_conv.bias"]
+    official["yoso_neck.deconv.bias"] = torch.zeros(128)
+    with pytest.raises(ValueError) as caught:
+        convert_official_state_dict(official, model)
+    message = str(caught.value)
+    assert "left-over keys: backbone.res2.0.conv4.weight, yoso_head.mask_heads.2.fc_mask.bias;" in message
+    assert "missing keys: model.feature_pyramid_aggregator.location_conv.bias;" in message
+    assert "aggregation.bias (128,) instead of (1, 128, 1, 1)" in message
+
+
+def test_checkpoint_of_another_dataset_is_refused(shared_dir):
+    with pytest.raises(ValueError, match=r"right dataset\?.*classifier\.bias \(151,\) instead of \(134,\)"):
+        convert_official_state_dict(official_meta_tensors(shared_dir, "ade20k"), meta_model("coco"))
+    with pytest.raises(ValueError, match=r"left-over keys: .*cls_fcs\.3\.weight"):
+        convert_official_state_dict(official_meta_tensors(shared_dir, "cityscapes"), meta_model("coco"))
+
+
+def test_batch_counters_may_be_missing_or_of_no_use(shared_dir):
+    model, official = meta_model("coco"), official_meta_tensors(shared_dir, "coco")
+    neck_counter = "yoso_neck.deconv.deform_conv1.dcn_bn.num_batches_tracked"
+    official[neck_counter] = torch.tensor(5)
+    official["backbone.stem.conv1.norm.num_batches_tracked"] = torch.tensor(5)
+    ours = "model.feature_pyramid_aggregator.pyramid.upsamplings.2.deformable_norm.num_batches_tracked"
+    converted = convert_official_state_dict(official, model)
+    assert converted[ours] == 5
+    assert not any(key.startswith("model.backbone") and "num_batches" in key for key in converted)
+    del official[neck_counter]
+    assert convert_official_state_dict(official, model)[ours] == 0
+    official["yoso_neck.unknown.num_batches_tracked"] = torch.tensor(5)
+    with pytest.raises(ValueError, match=r"left-over keys: yoso_neck\.unknown\.num_batches_tracked"):
+        convert_official_state_dict(official, model)
+
+
+def test_saved_image_normalisation_is_checked(shared_dir):
+    model, official = meta_model("coco"), official_meta_tensors(shared_dir, "coco")
+    official["pixel_mean"] = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    official["pixel_std"] = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    assert set(convert_official_state_dict(official, model)) == set(model.state_dict())
+    official["pixel_std"] = torch.ones(3, 1, 1)
+    with pytest.raises(ValueError, match="pixel_std"):
+        convert_official_state_dict(official, model)
+
+
+# The whole conversion, on an official-format checkpoint made by the recipe of the reference outputs
+
+
+def recipe_tensor(seed: int, name: str, shape: list[int]) -> torch.Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(0)
+    random = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
+    z = torch.from_numpy(random.standard_normal(shape).astype(np.float32))
+    leaf = name.rpartition(".")[2]
+    if leaf == "running_var":
+        value = torch.exp(0.2 * z)
+    elif len(shape) >= 2 and leaf != "bias":
+        value = z * (1 / z[0].numel()) ** 0.5
+    elif leaf == "weight":
+        value = 1 + 0.1 * z
+    else:
+        value = 0.1 * z
+    if name.endswith("conv3.norm.weight"):
+        value *= 0.3
+    if name.endswith("fc_cls.weight"):
+        value *= 0.2
+    return value
+
+
+class FakeHub:
+    """Records what is uploaded."""
+
+    uploads: ClassVar[list[tuple[str, set[str]]]] = []
+
+    def create_repo(self, repo_id: str, exist_ok: bool) -> SimpleNamespace:
+        return SimpleNamespace(repo_id=f"user/{repo_id}")
+
+    def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        self.uploads.append((repo_id, {path.name for path in Path(folder_path).iterdir()}))
+
+
+def run_script(monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+@dataclass
+class Converted:
+    meta: dict
+    tensors: dict[str, torch.Tensor]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def converted(shared_dir, tmp_path_factory) -> Converted:
+    """Official-format checkpoint -> model folder, by the script, with an upload to a recording hub."""
+    reference = shared_dir / "reference" / "r50_coco"
+    meta = json.loads((reference / "meta.json").read_text())
+    work_dir = tmp_path_factory.mktemp("r50_coco")
+    state_dict = {name: recipe_tensor(meta["seed"], name, shape) for name, shape in meta["keys"].items()}
+    torch.save({"model": state_dict}, work_dir / "official.pth")
+    folder = work_dir / "yoso-resnet50-coco"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert, "HfApi", FakeHub)
+        arguments = ("--checkpoint", work_dir / "official.pth", "--output_dir", folder, "--push_to_hub")
+        run_script(patch, "--dataset", "coco", *arguments)
+    (work_dir / "official.pth").unlink()
+    return Converted(meta, load_file(reference / "tensors.safetensors"), folder)
+
+
+@pytest.fixture(scope="module")
+def outputs(converted):
+    """The converted model's outputs for the reference image (padded, not resized)."""
+    model = YosoForUniversalSegmentation.from_pretrained(converted.folder).eval()
+    processor = YosoImageProcessor.from_pretrained(converted.folder)
+    image = converted.tensors["in.image"].permute(2, 0, 1)
+    inputs = processor(image, do_resize=False, return_tensors="pt")
+    assert list(inputs["pixel_values"].shape[-2:]) == converted.meta["padded_size"]
+    with torch.no_grad():
+        backbone_maps = backbone_features(model.model.backbone, inputs["pixel_values"])
+        return model(**inputs), backbone_maps
+
+
+def assert_close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    assert actual.shape == expected.shape
+    error = (actual - expected).abs().max() / expected.abs().max()
+    assert error <= tolerance, f"max|a-b|/max|b| = {error:.2e}"
+
+
+def test_converted_features_have_the_official_statistics(converted, outputs):
+    segmented, backbone_maps = outputs
+    maps = {f"c{level}": feature for level, feature in zip((2, 3, 4, 5), backbone_maps, strict=True)}
+    maps["features"] = segmented.feature_map
+    for name, feature in maps.items():
+        values = feature[0].flatten(1)
+        assert_close(values.mean(1), converted.tensors[f"out.{name}.mean"], 1e-3)
+        assert_close(values.std(1), converted.tensors[f"out.{name}.std"], 1e-3)
+
+
+def test_converted_logits_equal_the_official_ones(converted, outputs):
+    segmented, _ = outputs
+    assert_close(segmented.class_queries_logits[0], converted.tensors["out.class_logits"], 2e-2)
+    assert_close(segmented.masks_queries_logits[0], converted.tensors["out.mask_logits"], 2e-2)
+
+
+def test_converted_panoptic_map_equals_the_official_one(converted, outputs):
+    processor = YosoImageProcessor.from_pretrained(converted.folder)
+    target_size = tuple(converted.meta["original_size"])
+    [result] = processor.post_process_panoptic_segmentation(outputs[0], target_sizes=[target_size])
+    found = [(segment["id"], segment["label_id"]) for segment in result["segments_info"]]
+    assert found == [(segment["id"], segment["category_id"]) for segment in converted.meta["segments_info"]]
+    assert (result["segmentation"] == converted.tensors["out.panoptic"]).float().mean() >= 0.999
+
+
+def test_converted_folder_carries_labels_and_settings(converted):
+    spec = get_dataset_spec("coco")
+    names = {path.name for path in converted.folder.iterdir()}
+    assert {"config.json", "preprocessor_config.json", "model.safetensors", "README.md"} <= names
+    config = YosoConfig.from_pretrained(converted.folder)
+    assert config.id2label == spec.id2label
+    assert config.label2id == {label: index for index, label in spec.id2label.items()}
+    assert list(config.stuff_label_ids) == spec.stuff_label_ids
+    assert (config.temperature, config.num_queries) == (spec.temperature, spec.num_queries)
+    processor = YosoImageProcessor.from_pretrained(converted.folder)
+    assert processor.threshold == spec.object_threshold
+    assert processor.overlap_mask_area_threshold == spec.overlap_threshold
+    assert list(processor.label_ids_to_fuse) == spec.stuff_label_ids
+    card = (converted.folder / "README.md").read_text()
+    assert "license: mit" in card
+    assert "official.pth" in card
+    assert "{" not in card
+
+
+def test_push_to_hub_uploads_the_folder_under_its_name(converted):
+    [(repo_id, names)] = FakeHub.uploads
+    assert repo_id == "user/yoso-resnet50-coco"
+    assert names == {path.name for path in converted.folder.iterdir()}
+
+
 @pytest.mark.parametrize("name", DATASET_SPECS)
 def test_processor_carries_the_settings_of_the_dataset(name):
     spec = get_dataset_spec(name)
@@ -75,142 +291,29 @@ def test_processor_carries_the_settings_of_the_dataset(name):
     assert list(processor.label_ids_to_fuse) == spec.stuff_label_ids
 
 
-# Safe loading
-
-
-class CreatesFile:
-    """Unpickling this creates a file: stands for any code in a checkpoint."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def small_state_dict() -> OrderedDict:
-    return OrderedDict({"a.weight": torch.arange(6.0).view(2, 3), "a.num_batches_tracked": torch.tensor(7)})
-
-
-def assert_same_tensors(actual: dict, expected: dict) -> None:
-    assert list(actual) == list(expected)
-    for name, tensor in expected.items():
-        assert actual[name].dtype == tensor.dtype
-        assert torch.equal(actual[name], tensor)
-
-
-@pytest.mark.parametrize("wrap", [lambda state: {"model": state, "iteration": 3}, lambda state: state])
-def test_loads_a_detectron2_dict_and_a_bare_state_dict(tmp_path, wrap):
-    torch.save(wrap(small_state_dict()), tmp_path / "official.pth")
-    assert_same_tensors(load_official_state_dict(tmp_path / "official.pth"), small_state_dict())
-
-
-def test_loads_numeric_arrays(tmp_path):
-    arrays = {name: tensor.numpy() for name, tensor in small_state_dict().items()}
-    torch.save({"model": arrays, "optimizer": {"lr": np.float64(1e-4)}}, tmp_path / "official.pth")
-    assert_same_tensors(load_official_state_dict(tmp_path / "official.pth"), small_state_dict())
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("hide", [lambda evil: evil, lambda evil: np.array([evil], dtype=object)])
-def test_refuses_a_file_that_carries_code_and_runs_none_of_it(tmp_path, zipped, hide):
-    evidence = tmp_path / "created-by-the-checkpoint"
-    checkpoint = {"model": small_state_dict(), "extra": hide(CreatesFile(evidence))}
-    torch.save(checkpoint, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"Refused"):
-        load_official_state_dict(tmp_path / "evil.pth")
-    assert not evidence.exists()
-    torch.load(tmp_path / "evil.pth", weights_only=False)
-    assert evidence.exists(), "the payload of this test does not work"
-
-
-def test_refusal_names_what_the_file_asked_for(tmp_path):
-    torch.save({"model": CreatesFile(tmp_path / "x")}, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match=r"evil\.pth.*mkdir"):
-        load_official_state_dict(tmp_path / "evil.pth")
+def test_script_reports_a_refused_file_and_writes_nothing(tmp_path, monkeypatch):
     torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "module.pth")
-    with pytest.raises(ValueError, match=r"torch\.nn\.modules\.linear\.Linear"):
-        load_official_state_dict(tmp_path / "module.pth")
+    folder = tmp_path / "out"
+    with pytest.raises(SystemExit, match=r"Not converted: .*Refused"):
+        run_script(monkeypatch, "--dataset", "coco", "--checkpoint", tmp_path / "module.pth", "--output_dir", folder)
+    assert not folder.exists()
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_plain_pickle_with_code_is_refused(tmp_path):
-    evidence = tmp_path / "created-by-the-checkpoint"
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"model": CreatesFile(evidence)}))
-    with pytest.raises(ValueError, match="Refused"):
-        load_official_state_dict(tmp_path / "evil.pkl")
-    assert not evidence.exists()
+def test_script_refuses_a_repository_name_without_push(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run_script(monkeypatch, "--dataset", "coco", "--output_dir", tmp_path, "--hub_model_id", "user/model")
+    assert "--push_to_hub" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404 Not Found</html>", b"PK\x03\x04 cut off"])
-def test_damaged_file_is_a_clear_error(tmp_path, content):
-    (tmp_path / "damaged.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged\.pth"):
-        load_official_state_dict(tmp_path / "damaged.pth")
+def test_default_checkpoint_is_the_release(tmp_path, monkeypatch):
+    asked = []
 
+    def offline(url, *args, **kwargs):
+        asked.append(url)
+        raise urllib.error.URLError("no route to host")
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (torch.zeros(2), "no state dict"),
-        ({"model": [1, 2]}, "no state dict"),
-        ({}, "no state dict"),
-        ({"model": {"a": "text"}}, "'a' is not a tensor but a str"),
-    ],
-)
-def test_file_without_a_state_dict_is_refused(tmp_path, content, message):
-    torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=message):
-        load_official_state_dict(tmp_path / "other.pth")
-
-
-# Download
-
-
-@pytest.fixture
-def file_server(tmp_path):
-    """Address of a local server of `tmp_path / "release"`."""
-    (tmp_path / "release").mkdir()
-
-    class QuietHandler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(QuietHandler, directory=tmp_path / "release")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture
-def empty_hub_dir(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    return tmp_path / "torch"
-
-
-def test_download_is_made_once(tmp_path, file_server, empty_hub_dir):
-    torch.save(small_state_dict(), tmp_path / "release" / "official.pth")
-    path = fetch_checkpoint(f"{file_server}/official.pth")
-    assert empty_hub_dir in path.parents
-    assert_same_tensors(load_official_state_dict(path), small_state_dict())
-    (tmp_path / "release" / "official.pth").unlink()
-    assert fetch_checkpoint(f"{file_server}/official.pth") == path
-
-
-def test_failed_download_is_a_clear_error_and_leaves_nothing(file_server, empty_hub_dir):
-    with pytest.raises(ConnectionError, match=r"Could not download .*missing\.pth.*404"):
-        fetch_checkpoint(f"{file_server}/missing.pth")
-    with pytest.raises(ConnectionError, match="Offline"):
-        fetch_checkpoint("http://127.0.0.1:9/official.pth")
-    assert not [path for path in empty_hub_dir.rglob("*") if path.is_file()]
-
-
-def test_missing_local_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nothing\.pth"):
-        fetch_checkpoint(tmp_path / "nothing.pth")
-
-
-def test_release_address():
-    expected = "https://github.com/hujiecpp/YOSO/releases/download/v0.1/yoso_res50_ade20k.pth"
-    assert DATASET_SPECS["ade20k"].checkpoint_url == expected
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(ConnectionError, match="no route to host"):
+        convert.convert_checkpoint("mapillary", tmp_path / "out")
+    assert asked == [DATASET_SPECS["mapillary"].checkpoint_url]

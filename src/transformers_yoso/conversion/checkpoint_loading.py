@@ -23,6 +23,8 @@ NUMERIC_ARRAY_GLOBALS = [
     *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")),
 ]
 
+DAMAGED_HINT = "If it is a download that was cut off, delete it and try again."
+
 
 def fetch_checkpoint(source: str | os.PathLike) -> Path:
     """Local path of a checkpoint given as a path or an http(s) address.
@@ -75,7 +77,9 @@ def load_official_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
         raise ValueError(_refusal(path, str(error))) from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{str(path)!r} is not a readable `torch.save` checkpoint: {reason}") from error
+        raise ValueError(
+            f"{str(path)!r} is not a readable `torch.save` checkpoint: {reason} {DAMAGED_HINT}"
+        ) from error
 
     state_dict = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(state_dict, dict) or not state_dict:
@@ -86,7 +90,7 @@ def load_official_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
 def _refusal(path: str | os.PathLike, reason: str) -> str:
     needed = re.search(r"GLOBAL ([\w.]+)", reason)
     if needed is None:
-        return f"{str(path)!r} is not a `torch.save` checkpoint of tensors, or is damaged. Refused; nothing of it ran."
+        return f"{str(path)!r} is not a `torch.save` checkpoint of tensors. Refused; nothing of it ran. {DAMAGED_HINT}"
     return (
         f"{str(path)!r} needs `{needed[1]}` to be unpickled, and a checkpoint of weights needs no code. Refused; "
         "nothing of it ran. Use the file of the authors' release, or save its state dict as plain tensors."

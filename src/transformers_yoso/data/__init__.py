@@ -6,7 +6,6 @@ from .sample import VOID, PanopticSample
 from .sample_stream import AugmentedDataset, SampleKey, SampleStream
 from .transforms import TrainingAugmentation
 
-
 __all__ = [
     "VOID",
     "AugmentedDataset",

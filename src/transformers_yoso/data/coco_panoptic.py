@@ -78,7 +78,9 @@ class CocoPanopticDataset(Dataset):
             self._check_segments(annotation)
         self.image_names = [images[annotation["image_id"]]["file_name"] for annotation in self.annotations]
         _check_files(self.image_folder, self.image_names, str(self.json_file))
-        _check_files(self.png_folder, [annotation["file_name"] for annotation in self.annotations], str(self.json_file))
+        _check_files(
+            self.png_folder, [annotation["file_name"] for annotation in self.annotations], str(self.json_file)
+        )
 
     @classmethod
     def from_folder(cls, dataset_dir: str | Path, split: str) -> "CocoPanopticDataset":
@@ -187,4 +189,6 @@ def _check_files(folder: Path, names: list[str], source: str) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise FileNotFoundError(f"{folder}: {len(missing)} of {len(names)} files named in {source} are missing: {shown}")
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {len(names)} files named in {source} are missing: {shown}"
+        )

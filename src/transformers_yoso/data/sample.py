@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-
 VOID = -1
 """Value of unlabelled pixels in a compact segment map."""
 

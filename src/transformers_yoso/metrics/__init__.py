@@ -2,5 +2,4 @@
 
 from .panoptic_quality import PanopticQuality
 
-
 __all__ = ["PanopticQuality"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-
 _VOID_IDS = (-1, 0)
 
 

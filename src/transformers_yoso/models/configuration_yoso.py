@@ -1,10 +1,13 @@
 """Configuration of YOSO (You Only Segment Once, CVPR 2023, arXiv 2303.14651)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
+
+from .pipeline_yoso import register_pipeline
+from .remote_code import AUTO_MAP
 
 NUM_FEATURE_LEVELS = 4
 
@@ -46,15 +49,15 @@ class YosoConfig(PreTrainedConfig):
     """
 
     model_type = "yoso_panoptic"
-    sub_configs = {"backbone_config": AutoConfig}
-    sub_configs_defaults = {
+    sub_configs: ClassVar[dict] = {"backbone_config": AutoConfig}
+    sub_configs_defaults: ClassVar[dict] = {
         "backbone_config": SubConfigSpec(
             config_class=AutoConfig,
             model_type="timm_backbone",
             init_kwargs={"backbone": "resnet50", "out_indices": [1, 2, 3, 4], "freeze_batch_norm_2d": True},
         ),
     }
-    attribute_map = {"hidden_size": "hidden_dim", "num_hidden_layers": "num_stages"}
+    attribute_map: ClassVar[dict] = {"hidden_size": "hidden_dim", "num_hidden_layers": "num_stages"}
 
     backbone_config: dict | PreTrainedConfig | None = None
     pyramid_channels: list[int] | tuple[int, ...] | None = None
@@ -83,6 +86,10 @@ class YosoConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if getattr(self.backbone_config, "out_indices", None) == [-1]:
             self.backbone_config.out_indices = list(range(-NUM_FEATURE_LEVELS, 0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in Transformers, with the map that `trust_remote_code` needs."""
+        return super().to_dict() | {"auto_map": dict(AUTO_MAP)}
 
     def validate_architecture(self) -> None:
         """Cross-field checks, run by `@strict` at construction."""
@@ -140,5 +147,7 @@ class YosoConfig(PreTrainedConfig):
                 f"`stuff_label_ids` {unknown} are outside of the {num_labels} labels 0..{num_labels - 1}."
             )
 
+
+register_pipeline(YosoConfig)
 
 __all__ = ["YosoConfig"]

@@ -1,5 +1,7 @@
 """Top-down feature pyramid with deformable upsampling (paper section 3.2)."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from .modulated_deformable_conv import ModulatedDeformableConv2d
@@ -37,10 +39,7 @@ class DeformableFeaturePyramid(nn.Module):
         self.lateral_convs = nn.ModuleList(
             nn.Conv2d(c_in, c_out, kernel_size=1) for c_in, c_out in zip(in_channels, out_channels, strict=True)
         )
-        self.upsamplings = nn.ModuleList(
-            DeformableUpsampling(coarse, fine)
-            for fine, coarse in zip(out_channels[:-1], out_channels[1:], strict=True)
-        )
+        self.upsamplings = nn.ModuleList(DeformableUpsampling(coarse, fine) for fine, coarse in pairwise(out_channels))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """C2..C5 at strides 4, 8, 16, 32 -> P2..P5 at the same sizes."""

@@ -1,6 +1,8 @@
 """YOSO, real-time panoptic segmentation (You Only Segment Once, CVPR 2023, arXiv 2303.14651)."""
 
 import math
+import os
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from .feature_pyramid_aggregator import ConvolutionFirstAggregation, FeaturePyra
 from .modeling_outputs_yoso import YosoForUniversalSegmentationOutput, YosoModelOutput
 from .modulated_deformable_conv import ModulatedDeformableConv2d
 from .post_attention import KernelSelfAttention
+from .remote_code import save_remote_code
 from .separable_dynamic_decoder import HiddenLayers, SeparableDynamicDecoder
 from .set_criterion import SetCriterion
 
@@ -52,6 +55,11 @@ class YosoPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ("DecoderStage", "DeformableUpsampling")
     _supports_sdpa = True
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: object, **kwargs: object) -> None:
+        """As in Transformers; the folder also gets the code for `trust_remote_code=True`."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        save_remote_code(save_directory)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -178,7 +186,7 @@ class YosoModel(YosoPreTrainedModel):
 
     def _forward_groups(self, pixel_values: Tensor, groups: dict[tuple[int, int], list[int]]) -> YosoModelOutput:
         size = tuple(length // 4 for length in pixel_values.shape[-2:])
-        order = torch.tensor(sum(groups.values(), []), device=pixel_values.device).argsort()
+        order = torch.tensor([*chain.from_iterable(groups.values())], device=pixel_values.device).argsort()
         parts = [
             self._forward_canvas(pixel_values[indices, :, : canvas[0], : canvas[1]])
             for canvas, indices in groups.items()

@@ -6,84 +6,116 @@ from typing import Any
 from .schedules import SCHEDULES
 
 
-def _argument(default: Any, help_text: str, **metadata: Any) -> Any:
-    metadata["help"] = help_text
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
 @dataclass
 class ModelArguments:
     """Which network is trained."""
 
-    model_name_or_path: str | None = _argument(
-        None, "YOSO checkpoint to start from; another number of classes gets a new classifier."
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "YOSO checkpoint to start from; another number of classes gets a new classifier."},
     )
-    backbone: str = _argument("resnet50", "timm backbone of a new model (without --model_name_or_path).")
-    backbone_weights: str | None = _argument(None, "Safetensors file with timm weights of the backbone.")
-    train_backbone_batch_norm: bool = _argument(False, "Train the backbone's batch norm; it is frozen otherwise.")
+    backbone: str = field(
+        default="resnet50", metadata={"help": "timm backbone of a new model (without --model_name_or_path)."}
+    )
+    backbone_weights: str | None = field(
+        default=None, metadata={"help": "Safetensors file with timm weights of the backbone."}
+    )
+    train_backbone_batch_norm: bool = field(
+        default=False, metadata={"help": "Train the backbone's batch norm; it is frozen otherwise."}
+    )
     pyramid_channels: list[int] | None = field(
-        default=None, metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."}
+        default=None,
+        metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."},
     )
-    num_queries: int = _argument(100, "Proposal kernels: the largest number of segments in a photo.")
-    temperature: float = _argument(0.05, "Divisor of the class logits.")
-    train_num_points: int = _argument(12544, "Points per mask in matching and mask losses.")
+    num_queries: int = field(
+        default=100, metadata={"help": "Proposal kernels: the largest number of segments in a photo."}
+    )
+    temperature: float = field(default=0.05, metadata={"help": "Divisor of the class logits."})
+    train_num_points: int = field(default=12544, metadata={"help": "Points per mask in matching and mask losses."})
     image_mean: list[float] | None = field(
         default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
     )
     image_std: list[float] | None = field(
         default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
     )
-    object_threshold: float = _argument(0.5, "Least class probability of a panoptic segment, saved with the processor.")
-    overlap_threshold: float = _argument(0.8, "Least visible share of a panoptic segment, saved with the processor.")
+    object_threshold: float = field(
+        default=0.5, metadata={"help": "Least class probability of a panoptic segment, saved with the processor."}
+    )
+    overlap_threshold: float = field(
+        default=0.8, metadata={"help": "Least visible share of a panoptic segment, saved with the processor."}
+    )
 
 
 @dataclass
 class DataArguments:
     """Which photos are trained on and how they are scaled."""
 
-    dataset_dir: str = _argument(
-        None, "Folder in COCO panoptic form: SPLIT/, panoptic_SPLIT/ and panoptic_SPLIT.json.", required=True
+    dataset_dir: str = field(
+        default=None,
+        metadata={
+            "help": "Folder in COCO panoptic form: SPLIT/, panoptic_SPLIT/ and panoptic_SPLIT.json.",
+            "required": True,
+        },
     )
-    train_split: str = _argument("train", "Split that is trained on.")
-    validation_split: str = _argument("val", "Split that is evaluated on.")
-    image_size: int = _argument(1024, "Side of the training crop in pixels.")
-    scale_range: list[float] = _argument([0.1, 2.0], "Smallest and largest scale of the photo relative to the crop.")
-    color_distortion: bool = _argument(False, "Vary brightness, contrast, saturation and hue.")
-    validation_size: list[int] = _argument([800, 1333], "Shortest and longest edge in evaluation; saved.")
+    train_split: str = field(default="train", metadata={"help": "Split that is trained on."})
+    validation_split: str = field(default="val", metadata={"help": "Split that is evaluated on."})
+    image_size: int = field(default=1024, metadata={"help": "Side of the training crop in pixels."})
+    scale_range: list[float] = field(
+        default_factory=lambda: [0.1, 2.0],
+        metadata={"help": "Smallest and largest scale of the photo relative to the crop."},
+    )
+    color_distortion: bool = field(default=False, metadata={"help": "Vary brightness, contrast, saturation and hue."})
+    validation_size: list[int] = field(
+        default_factory=lambda: [800, 1333], metadata={"help": "Shortest and longest edge in evaluation; saved."}
+    )
 
 
 @dataclass
 class OptimizationArguments:
     """How long and how the weights move, and what is written."""
 
-    output_dir: str = _argument(None, "Folder of checkpoints, log and final model.", required=True)
-    max_train_steps: int = _argument(10_000, "Optimiser steps.")
-    per_device_train_batch_size: int = _argument(8, "Photos per process and forward pass.")
-    gradient_accumulation_steps: int = _argument(1, "Forward passes per optimiser step.")
-    learning_rate: float = _argument(1e-4, "Highest learning rate of everything but the backbone.")
-    backbone_multiplier: float = _argument(0.1, "Factor on the learning rate of the backbone.")
-    weight_decay: float = _argument(0.05, "AdamW weight decay; norm layers have none.")
-    max_grad_norm: float = _argument(0.01, "The whole model's gradient is clipped to this norm.")
-    lr_scheduler_type: str = _argument("poly", "Learning rate schedule.", choices=list(SCHEDULES))
-    lr_warmup_steps: int = _argument(10, "Steps of linear warm-up.")
-    lr_milestones: list[int] = _argument([], "Steps at which the step schedule multiplies by 0.1.")
+    output_dir: str = field(
+        default=None, metadata={"help": "Folder of checkpoints, log and final model.", "required": True}
+    )
+    max_train_steps: int = field(default=10_000, metadata={"help": "Optimiser steps."})
+    per_device_train_batch_size: int = field(default=8, metadata={"help": "Photos per process and forward pass."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Forward passes per optimiser step."})
+    learning_rate: float = field(
+        default=1e-4, metadata={"help": "Highest learning rate of everything but the backbone."}
+    )
+    backbone_multiplier: float = field(default=0.1, metadata={"help": "Factor on the learning rate of the backbone."})
+    weight_decay: float = field(default=0.05, metadata={"help": "AdamW weight decay; norm layers have none."})
+    max_grad_norm: float = field(
+        default=0.01, metadata={"help": "The whole model's gradient is clipped to this norm."}
+    )
+    lr_scheduler_type: str = field(
+        default="poly", metadata={"help": "Learning rate schedule.", "choices": list(SCHEDULES)}
+    )
+    lr_warmup_steps: int = field(default=10, metadata={"help": "Steps of linear warm-up."})
+    lr_milestones: list[int] = field(
+        default_factory=list, metadata={"help": "Steps at which the step schedule multiplies by 0.1."}
+    )
     ema_decay: float | None = field(
         default=None, metadata={"help": "Evaluate and save a moving average of the weights, for example with 0.999."}
     )
-    mixed_precision: str = _argument("no", "Precision of the forward pass.", choices=["no", "bf16", "fp16"])
-    use_cpu: bool = _argument(False, "Train on the CPU even if there is a GPU.")
-    seed: int = _argument(0, "Seed of weights, order, augmentation and loss points.")
-    dataloader_num_workers: int = _argument(0, "Processes that decode and augment photos.")
-    logging_steps: int = _argument(50, "Steps between log lines.")
-    eval_steps: int = _argument(1000, "Steps between evaluations; the best by PQ is kept in OUTPUT_DIR/best.")
-    checkpointing_steps: int = _argument(500, "Steps between checkpoints to resume from.")
-    checkpoints_total_limit: int = _argument(2, "Number of such checkpoints that are kept.")
-    resume_from_checkpoint: str | None = _argument(
-        None, "`latest` (starts anew if there is none) or a checkpoint folder."
+    mixed_precision: str = field(
+        default="no", metadata={"help": "Precision of the forward pass.", "choices": ["no", "bf16", "fp16"]}
     )
-    save_half_precision: bool = _argument(False, "Write the weights of best and final model in float16.")
+    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU even if there is a GPU."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, order, augmentation and loss points."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode and augment photos."})
+    logging_steps: int = field(default=50, metadata={"help": "Steps between log lines."})
+    eval_steps: int = field(
+        default=1000, metadata={"help": "Steps between evaluations; the best by PQ is kept in OUTPUT_DIR/best."}
+    )
+    checkpointing_steps: int = field(default=500, metadata={"help": "Steps between checkpoints to resume from."})
+    checkpoints_total_limit: int = field(default=2, metadata={"help": "Number of such checkpoints that are kept."})
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "`latest` (starts anew if there is none) or a checkpoint folder."}
+    )
+    save_half_precision: bool = field(
+        default=False, metadata={"help": "Write the weights of best and final model in float16."}
+    )
 
     def __post_init__(self):
         positive = (

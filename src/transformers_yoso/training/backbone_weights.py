@@ -37,9 +37,7 @@ def load_backbone_weights(backbone: nn.Module, file: str | Path) -> list[str]:
     network = getattr(backbone, "_backbone", backbone)
     targets = network.state_dict()
     loaded = {name: _find(name, stored) for name in targets}
-    missing = [
-        name for name, source in loaded.items() if source is None and not name.endswith("num_batches_tracked")
-    ]
+    missing = [name for name, source in loaded.items() if source is None and not name.endswith("num_batches_tracked")]
     if missing:
         raise ValueError(f"{file}: {len(missing)} of {len(targets)} backbone weights are missing: {missing[:5]}.")
     found = {name: source for name, source in loaded.items() if source is not None}

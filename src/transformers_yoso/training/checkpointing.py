@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _UNFINISHED = ".unfinished-"
 _REPLACED = ".replaced-"
@@ -52,12 +51,15 @@ def resolve_checkpoint(output_dir: Path, wanted: str) -> Path | None:
     return folder
 
 
-def begin_folder(target: Path) -> Path:
-    """Makes an empty folder beside `target` to write into; `finish_folder` gives it its name."""
-    unfinished = target.with_name(_UNFINISHED + target.name)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    return unfinished
+def unfinished_folder(target: Path) -> Path:
+    """Where `target` is written before `finish_folder` gives it its name."""
+    return target.with_name(_UNFINISHED + target.name)
+
+
+def make_empty(folder: Path) -> None:
+    """Makes `folder`, or empties it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def finish_folder(unfinished: Path, target: Path) -> None:
@@ -76,7 +78,8 @@ def finish_folder(unfinished: Path, target: Path) -> None:
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` fill a folder that appears as `target` only when all of it is on the disk."""
-    unfinished = begin_folder(target)
+    unfinished = unfinished_folder(target)
+    make_empty(unfinished)
     write(unfinished)
     finish_folder(unfinished, target)
 
@@ -100,7 +103,7 @@ def rotate_checkpoints(output_dir: Path, limit: int) -> None:
     """Removes all but the newest `limit` checkpoints."""
     for folder in list_checkpoints(output_dir)[:-limit]:
         # renamed first: a removal cut short must not leave a checkpoint that looks whole
-        doomed = folder.with_name(_UNFINISHED + folder.name)
+        doomed = unfinished_folder(folder)
         folder.rename(doomed)
         shutil.rmtree(doomed)
 

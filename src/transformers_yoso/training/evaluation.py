@@ -23,7 +23,7 @@ class _Prepare:
         return sample, dict(self.image_processor(images=sample.image, return_tensors="pt"))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate_panoptic(
     model: torch.nn.Module,
     image_processor: Any,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-
 SCHEDULES = ("poly", "step", "constant")
 
 

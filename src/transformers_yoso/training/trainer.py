@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,9 @@ class PanopticTrainer:
         pq = result["all"]["pq"]
         if self.accelerator.is_main_process:
             id2label = model.config.id2label
-            scores = {f"eval_{name}_{key}": result[name][key] for name in ("all", "things", "stuff") for key in ("pq",)}
+            scores = {f"eval_pq_{name}": round(result[name]["pq"], 5) for name in ("all", "things", "stuff")}
             per_class = {id2label[label]: round(values["pq"], 4) for label, values in result["per_class"].items()}
-            self._report(**scores, eval_pq_per_class=per_class, eval_seconds=result["seconds"])
+            self._report(**scores, eval_pq_per_class=per_class, eval_seconds=round(result["seconds"], 1))
             if pq > self.best_pq:
                 checkpointing.write_folder(self.output_dir / "best", self._write_model)
         if pq > self.best_pq:
@@ -143,10 +144,9 @@ class PanopticTrainer:
     def save_checkpoint(self) -> Path:
         """Writes `checkpoint-STEP`, whole or not at all, and removes the oldest ones over the limit."""
         target = checkpointing.checkpoint_folder(self.output_dir, self.step)
-        unfinished = target
+        unfinished = checkpointing.unfinished_folder(target)
         if self.accelerator.is_main_process:
-            unfinished = checkpointing.begin_folder(target)
-        unfinished = checkpointing.unfinished_name(target)
+            checkpointing.make_empty(unfinished)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(unfinished))
         self.accelerator.wait_for_everyone()
@@ -217,7 +217,7 @@ class PanopticTrainer:
         totals: dict[str, torch.Tensor] = {}
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
-            with self.accelerator.no_sync(self.model) if not is_last else torch.enable_grad():
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
                 outputs = self.model(**_to_device(batch, self.accelerator), num_items_in_batch=masks_per_pass)
                 loss = outputs.loss / len(batches)
                 self._check_finite(loss, outputs.loss_dict, file_names)
@@ -250,13 +250,12 @@ class PanopticTrainer:
 
     def _log_window(self, window: list[dict[str, torch.Tensor]], seconds: float) -> None:
         means = {name: float(sum(values[name] for values in window)) / len(window) for name in window[0]}
-        means = {name: float(value) for name, value in sorted(means.items())}
         batch = self.options.per_device_train_batch_size * self.options.gradient_accumulation_steps
         images = len(window) * batch * self.accelerator.num_processes
         if self.accelerator.is_main_process:
             self._report(
                 **{name: round(value, 5) for name, value in means.items()},
-                learning_rate=self.schedule.get_last_lr()[-1],
+                learning_rate=self.schedule.get_last_lr()[0],
                 images_per_second=round(images / seconds, 2),
             )
 

@@ -1,0 +1,46 @@
+"""`pipeline("image-segmentation")` with the checkpoint's own thresholds and stuff labels."""
+
+from typing import Any
+
+from transformers import ImageSegmentationPipeline, PreTrainedConfig
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
+from transformers.pipelines import PIPELINE_REGISTRY
+
+TASK = "image-segmentation"
+
+
+class YosoImageSegmentationPipeline(ImageSegmentationPipeline):
+    """
+    Transformers' pipeline always passes thresholds of its own to the post-processing. This one leaves those that the
+    caller did not give to the image processor, which holds the checkpoint's.
+
+    Transformers has one pipeline class a task, so models of other kinds come here too; they get Transformers' class.
+    """
+
+    def __new__(cls, model: Any, *args: Any, **kwargs: Any) -> ImageSegmentationPipeline:
+        if model.config.model_type != "yoso_panoptic":
+            return ImageSegmentationPipeline(model, *args, **kwargs)
+        return super().__new__(cls)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Transformers looks the class up in its own tables, which know no models from elsewhere."""
+
+    def postprocess(
+        self,
+        model_outputs: Any,
+        subtask: str | None = None,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        overlap_mask_area_threshold: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """As in Transformers; `None` is the image processor's saved value."""
+        return super().postprocess(model_outputs, subtask, threshold, mask_threshold, overlap_mask_area_threshold)
+
+
+def register_pipeline(config_class: type[PreTrainedConfig]) -> None:
+    """Makes `pipeline("image-segmentation")` use the class above, and no tokenizer, for models of this config.
+
+    Configs are matched by class name, and Transformers has a language model of the same name with a tokenizer.
+    """
+    PIPELINE_REGISTRY.supported_tasks[TASK]["impl"] = YosoImageSegmentationPipeline
+    TOKENIZER_MAPPING.register(config_class, None, exist_ok=True)
