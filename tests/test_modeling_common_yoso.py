@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-import common  # noqa: F401  (puts Transformers' common tests on the path)
 import torch
 from transformers import TimmBackboneConfig, set_seed
 from transformers.testing_utils import torch_device
-from transformers_common_tests.test_configuration_common import ConfigTester
-from transformers_common_tests.test_modeling_common import ModelTesterMixin, floats_tensor
 
+from common import ConfigTester, ModelTesterMixin, floats_tensor
 from transformers_yoso import YosoConfig, YosoForUniversalSegmentation, YosoModel
 
 

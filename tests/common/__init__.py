@@ -15,3 +15,21 @@ if not (FOLDER / ".complete").exists():
         "Fetch them with `python scripts/fetch_common_tests.py` (`make test` does it)."
     )
 sys.path.insert(0, str(FOLDER))
+
+from transformers_common_tests import test_image_processing_common  # noqa: E402
+from transformers_common_tests.test_configuration_common import ConfigTester  # noqa: E402
+from transformers_common_tests.test_modeling_common import ModelTesterMixin, floats_tensor  # noqa: E402
+
+ImageProcessingTester = test_image_processing_common.ImageProcessingTester
+ImageProcessingTestMixin = test_image_processing_common.ImageProcessingTestMixin
+PostProcessSemanticSegmentationTestMixin = test_image_processing_common.PostProcessSemanticSegmentationTestMixin
+
+__all__ = [
+    "ConfigTester",
+    "ImageProcessingTestMixin",
+    "ImageProcessingTester",
+    "ModelTesterMixin",
+    "PostProcessSemanticSegmentationTestMixin",
+    "floats_tensor",
+    "test_image_processing_common",
+]

@@ -1,5 +1,6 @@
 """What both YOSO image processors do alike before the network: read, resize, normalise, pad, make training targets."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers.utils import TensorType
 from .canvas import SIZE_DIVISOR
 from .image_inputs import list_images, list_segmentation_maps, read_segmentation_map
 from .image_resizing import get_padded_size, get_resized_image_size, resize_id_map
+from .remote_code import IMAGE_PROCESSOR_AUTO_MAP, save_remote_code
 from .segmentation_targets import VOID, binary_masks, compact_id_map
 
 
@@ -109,6 +111,16 @@ class YosoImageProcessingMixin:
             ValueError: bad input, naming the image by its index and the mend.
         """
         return super().preprocess(images, segmentation_maps, instance_id_to_semantic_id, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in Transformers, with the map that `trust_remote_code` needs."""
+        return super().to_dict() | {"auto_map": dict(IMAGE_PROCESSOR_AUTO_MAP)}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> list[str]:
+        """As in Transformers; the folder also gets the code for `trust_remote_code=True`."""
+        files = super().save_pretrained(save_directory, *args, **kwargs)
+        save_remote_code(save_directory)
+        return files
 
     def _standardize_kwargs(self, label_ids_to_fuse: Any = None, **kwargs: Any) -> dict[str, Any]:
         kwargs = super()._standardize_kwargs(**kwargs)

@@ -10,6 +10,14 @@ AUTO_MAP = {
     "AutoModelForImageSegmentation": "modeling_yoso.YosoForUniversalSegmentation",
 }
 
+# Transformers' pair: the PIL class, then the torchvision class, which is the default where torchvision is installed.
+IMAGE_PROCESSOR_AUTO_MAP = {
+    "AutoImageProcessor": [
+        "image_processing_pil_yoso.YosoImageProcessorPil",
+        "image_processing_yoso.YosoImageProcessor",
+    ]
+}
+
 
 def save_remote_code(folder: str | Path) -> None:
     """Copies the model's Python files, flat, into `folder`."""

@@ -27,6 +27,9 @@ class ModelArguments:
         default=None,
         metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."},
     )
+    aggregation_dim: int = field(default=128, metadata={"help": "Channels of the aggregated feature map."})
+    hidden_dim: int = field(default=256, metadata={"help": "Channels of the feature map and of the kernels."})
+    feedforward_dim: int = field(default=2048, metadata={"help": "Width of the decoder's feed-forward networks."})
     num_queries: int = field(
         default=100, metadata={"help": "Proposal kernels: the largest number of segments in a photo."}
     )

@@ -37,6 +37,9 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
             freeze_batch_norm_2d=not arguments.train_backbone_batch_norm,
         ),
         pyramid_channels=arguments.pyramid_channels,
+        aggregation_dim=arguments.aggregation_dim,
+        hidden_dim=arguments.hidden_dim,
+        feedforward_dim=arguments.feedforward_dim,
         num_queries=arguments.num_queries,
         temperature=arguments.temperature,
         train_num_points=arguments.train_num_points,
@@ -46,6 +49,19 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
     if arguments.backbone_weights is not None:
         load_backbone_weights(model.model.backbone, arguments.backbone_weights)
     return model
+
+
+def prepare_for_speed(model: YosoForUniversalSegmentation, device: torch.device) -> None:
+    """
+    Lays the weights out channels-last, in place, and on a CPU keeps the backbone out of autocast.
+
+    oneDNN's bfloat16 backward pass of a depthwise convolution takes several times as long as that in float32, so that
+    light backbones train faster in float32 while neck and decoder run in bfloat16.
+    """
+    model.to(memory_format=torch.channels_last)
+    if device.type == "cpu":
+        backbone = model.model.backbone
+        backbone.forward = torch.autocast("cpu", enabled=False)(backbone.forward)
 
 
 def build_image_processor(

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from ..data import AugmentedDataset, PanopticCollator, SampleStream, TrainingAugmentation
 from . import checkpointing
 from .arguments import TrainingRun
+from .cpu_speed import prepare_for_cpu
 from .ema import ExponentialMovingAverage
 from .evaluation import evaluate_panoptic
 from .json_log import JsonLinesLog
-from .model_setup import save_model_folder
+from .model_setup import prepare_for_speed, save_model_folder
 from .parameter_groups import build_parameter_groups
 from .schedules import build_schedule
 
@@ -63,6 +64,9 @@ class PanopticTrainer:
         self.ema = None
         if options.ema_decay is not None:
             self.ema = ExponentialMovingAverage(model.to(accelerator.device), options.ema_decay)
+        prepare_for_speed(model, accelerator.device)
+        if accelerator.device.type == "cpu":
+            prepare_for_cpu(model)
         groups = build_parameter_groups(
             model, options.learning_rate, options.backbone_multiplier, options.weight_decay
         )
