@@ -29,12 +29,12 @@ $(PY):
 
 $(VENV)/.installed: pyproject.toml | $(PY)
 	@echo "==> Installing transformers-yoso into $(VENV) (PyTorch is large: some minutes the first time)"
-	@$(PIP) install --quiet --editable .
+	@$(PIP) install -qq --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(PY)
 	@echo "==> Installing transformers-yoso with the tools for tests into $(VENV) (some minutes the first time)"
-	@$(PIP) install --quiet --editable ".[train,eval,dev]"
+	@$(PIP) install -qq --editable ".[train,eval,dev]"
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed

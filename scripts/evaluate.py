@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 
 from transformers_yoso.data import CocoPanopticDataset
+from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
 from transformers_yoso.training import evaluate_panoptic, format_table
 

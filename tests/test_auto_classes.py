@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -114,6 +115,16 @@ def test_pipeline_uses_the_checkpoints_thresholds_and_stuff_labels(
     assert [segment["label"] for segment in segments].count("sky") == 1
     assert segments[0]["mask"].size == photo.size
     assert segmenter(photo, threshold=0.99) == []
+
+
+def test_pipeline_reads_16_bit_images_like_8_bit_ones(model_folder: Path, photo: Image.Image, tmp_path: Path) -> None:
+    grey = np.asarray(photo.convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 256 + 7).save(tmp_path / "deep.png")
+    segmenter = pipeline("image-segmentation", model=str(model_folder))
+    for deep in (str(tmp_path / "deep.png"), Image.open(tmp_path / "deep.png")):
+        for found, expected in zip(segmenter(deep), segmenter(Image.fromarray(grey)), strict=True):
+            assert (found["label"], found["score"]) == (expected["label"], expected["score"])
+            assert np.array_equal(found["mask"], expected["mask"])
 
 
 def test_other_models_keep_transformers_pipeline() -> None:

@@ -29,6 +29,7 @@ class YosoImageProcessingTester(ImageProcessingTester):
         self.min_resolution = 30
         self.max_resolution = 400
         self.num_labels = 10
+        self.do_convert_rgb = True
 
     def prepare_image_processor_dict(self) -> dict[str, Any]:
         return {
@@ -37,6 +38,7 @@ class YosoImageProcessingTester(ImageProcessingTester):
             "image_std": [0.3, 0.2, 0.25],
             "threshold": 0.6,
             "label_ids_to_fuse": [2, 5],
+            "do_convert_rgb": self.do_convert_rgb,
         }
 
     def expected_output_image_shape(self, images: list[Any]) -> tuple[int, int, int]:
@@ -75,6 +77,10 @@ class YosoImageProcessingTest(ImageProcessingTestMixin, PostProcessSemanticSegme
     @property
     def image_processor_dict(self) -> dict[str, Any]:
         return self.image_processor_tester.prepare_image_processor_dict()
+
+    def test_call_numpy_4_channels(self) -> None:
+        self.image_processor_tester.do_convert_rgb = False  # in older releases this test leaves it at its default
+        super().test_call_numpy_4_channels()
 
     @unittest.skip("its script runs AutoImageProcessor in a new process without importing transformers_yoso")
     def test_pil_can_run_without_torchvision(self) -> None:

@@ -3,8 +3,7 @@
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, TimmBackboneConfig
 
 from .pipeline_yoso import register_pipeline
 from .remote_code import AUTO_MAP
@@ -50,13 +49,6 @@ class YosoConfig(PreTrainedConfig):
 
     model_type = "yoso_panoptic"
     sub_configs: ClassVar[dict] = {"backbone_config": AutoConfig}
-    sub_configs_defaults: ClassVar[dict] = {
-        "backbone_config": SubConfigSpec(
-            config_class=AutoConfig,
-            model_type="timm_backbone",
-            init_kwargs={"backbone": "resnet50", "out_indices": [1, 2, 3, 4], "freeze_batch_norm_2d": True},
-        ),
-    }
     attribute_map: ClassVar[dict] = {"hidden_size": "hidden_dim", "num_hidden_layers": "num_stages"}
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -83,6 +75,17 @@ class YosoConfig(PreTrainedConfig):
     stuff_label_ids: list[int] | tuple[int, ...] = ()
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if "backbone" in kwargs:
+            raise ValueError(
+                f"Give `backbone_config=TimmBackboneConfig(backbone={kwargs['backbone']!r})` instead of `backbone`."
+            )
+        if self.backbone_config is None:
+            self.backbone_config = TimmBackboneConfig(
+                backbone="resnet50", out_indices=[1, 2, 3, 4], freeze_batch_norm_2d=True
+            )
+        elif isinstance(self.backbone_config, dict):
+            backbone_class = CONFIG_MAPPING[self.backbone_config.get("model_type", TimmBackboneConfig.model_type)]
+            self.backbone_config = backbone_class.from_dict(self.backbone_config)
         super().__post_init__(**kwargs)
         if getattr(self.backbone_config, "out_indices", None) == [-1]:
             self.backbone_config.out_indices = list(range(-NUM_FEATURE_LEVELS, 0))

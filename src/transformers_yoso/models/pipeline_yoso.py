@@ -1,10 +1,14 @@
 """`pipeline("image-segmentation")` with the checkpoint's own thresholds and stuff labels."""
 
+import os
 from typing import Any
 
 from transformers import ImageSegmentationPipeline, PreTrainedConfig
+from transformers.image_utils import load_image
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
+
+from .image_inputs import list_images, read_image
 
 TASK = "image-segmentation"
 
@@ -24,6 +28,15 @@ class YosoImageSegmentationPipeline(ImageSegmentationPipeline):
 
     def check_model_type(self, supported_models: Any) -> None:
         """Transformers looks the class up in its own tables, which know no models from elsewhere."""
+
+    def preprocess(self, image: Any, subtask: str | None = None, timeout: float | None = None) -> dict[str, Any]:
+        """As in Transformers, but for images with 16 bits, which Transformers' `load_image` would clip at 255."""
+        if isinstance(image, str) and not os.path.isfile(image):
+            image = load_image(image, timeout=timeout)
+        pixels = read_image(list_images(image)[0])
+        inputs = self.image_processor(images=[pixels], return_tensors="pt").to(self.dtype)
+        inputs["target_size"] = [tuple(pixels.shape[-2:])]
+        return inputs
 
     def postprocess(
         self,
