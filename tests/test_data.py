@@ -133,6 +133,12 @@ def test_bad_annotations_are_named(small_copy):
     with pytest.raises(ValueError, match="category 999"):
         CocoPanopticDataset.from_folder(small_copy, "val")
 
+    edit_json(small_copy, lambda content: content["annotations"][0].pop("segments_info"))
+    with pytest.raises(ValueError, match=r"lacks \['segments_info'\]"):
+        CocoPanopticDataset.from_folder(small_copy, "val")
+
+    edit_json(small_copy, lambda content: content["annotations"][0].update(segments_info=[]))
+    edit_json(small_copy, lambda content: content["annotations"][1]["segments_info"].clear())
     edit_json(small_copy, lambda content: content["images"].clear())
     with pytest.raises(ValueError, match="which `images` does not list"):
         CocoPanopticDataset.from_folder(small_copy, "val")

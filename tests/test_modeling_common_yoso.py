@@ -1,4 +1,7 @@
-"""Transformers' own common model and config tests, run on YOSO."""
+"""Transformers' own common model and config tests, run on YOSO.
+
+`PipelineTesterMixin` is not among them: it needs tiny models from the Hub and test files that the source archive lacks.
+"""
 
 import copy
 import unittest
@@ -97,6 +100,11 @@ class YosoModelTest(ModelTesterMixin, unittest.TestCase):
             inputs["mask_labels"] = [masks] * self.model_tester.batch_size
             inputs["class_labels"] = [torch.tensor([0, 3], device=torch_device)] * self.model_tester.batch_size
         return inputs
+
+    def _set_subconfig_attributes(self, config: YosoConfig, attribute_name: str, value: object) -> None:
+        """Without attentions of the backbone, which timm's do not give (the same exception as for `vision_config`)."""
+        if attribute_name != "output_attentions":
+            super()._set_subconfig_attributes(config, attribute_name, value)
 
     def test_model_outputs_equivalence(self) -> None:
         with same_points_every_call():

@@ -70,6 +70,9 @@ class CocoPanopticDataset(Dataset):
         images = {image["id"]: image for image in content["images"]}
         self.annotations = content["annotations"]
         for annotation in self.annotations:
+            missing = [key for key in ("image_id", "file_name", "segments_info") if key not in annotation]
+            if missing:
+                raise ValueError(f"{self.json_file}: an annotation lacks {missing}: {str(annotation)[:200]}")
             if annotation["image_id"] not in images:
                 raise ValueError(
                     f"{self.json_file}: annotation {annotation['file_name']} belongs to image id "
@@ -174,7 +177,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such annotation file.")
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: not valid JSON ({error}).") from error
     missing = [key for key in ("images", "annotations", "categories") if key not in content]

@@ -63,9 +63,41 @@ class FixedSizeCropOrPad(v2.Transform):
         return F.pad(cropped, [0, 0, self.size - params["width"], self.size - params["height"]], fill=fill)
 
 
+class ColorDistortion(v2.Transform):
+    """
+    SSD's colour distortion (Liu et al., 1512.02325): brightness, contrast, saturation and hue, each every other time.
+
+    Brightness shifts by up to 32 of 255, contrast and saturation scale by 0.5 to 1.5, hue turns by up to 36 degrees;
+    contrast comes first or last. Only photos change, not maps.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        chosen = torch.rand(5) < 0.5
+        amounts = 2 * torch.rand(4) - 1
+        brightness, contrast, saturation, hue = (chosen[:4] * amounts).tolist()
+        return {
+            "shift": 32 * brightness,
+            "contrast": 1 + 0.5 * contrast,
+            "saturation": 1 + 0.5 * saturation,
+            "turn": 0.1 * hue,
+            "contrast_first": bool(chosen[4]),
+        }
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        first, last = (params["contrast"], 1.0) if params["contrast_first"] else (1.0, params["contrast"])
+        scaled = ((inpt.float() + params["shift"]).clamp(0, 255) * first).clamp(0, 255).to(inpt.dtype)
+        if params["saturation"] != 1:
+            scaled = F.adjust_saturation_image(scaled, params["saturation"])
+        if params["turn"] != 0:
+            scaled = F.adjust_hue_image(scaled, params["turn"])
+        return tv_tensors.wrap((scaled * last).clamp(0, 255).to(inpt.dtype), like=inpt)
+
+
 class TrainingAugmentation(nn.Module):
     """
-    Flip, large-scale jitter, fixed crop/pad and, if asked, the SSD colour distortion.
+    Flip, large-scale jitter, fixed crop/pad and, if asked, SSD's colour distortion.
 
     Segments that vanish are dropped and crowd segments become void. The random draws come from torch's global generator.
 
@@ -85,7 +117,7 @@ class TrainingAugmentation(nn.Module):
             FixedSizeCropOrPad(size),
         ]
         if color_distortion:
-            steps.append(v2.RandomPhotometricDistort())
+            steps.append(ColorDistortion())
         self.steps = v2.Compose(steps)
 
     def forward(self, sample: PanopticSample) -> PanopticSample:

@@ -6,7 +6,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TimmBackbone
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
@@ -60,6 +60,20 @@ class YosoPreTrainedModel(PreTrainedModel):
         """As in Transformers; the folder also gets the code for `trust_remote_code=True`."""
         super().save_pretrained(save_directory, *args, **kwargs)
         save_remote_code(save_directory)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: object, **kwargs: object) -> None:
+        """As in Transformers, for the decoder's stages; timm's backbones, where most memory goes, have their own."""
+        super()._set_gradient_checkpointing(enable, *args, **kwargs)
+        for module in self.modules():
+            if isinstance(module, TimmBackbone) and hasattr(module._backbone, "set_grad_checkpointing"):
+                module._backbone.set_grad_checkpointing(enable)
+
+    def _initialize_weights(self, module: nn.Module, *args: object) -> None:
+        """As in Transformers, which would skip modules without parameters of their own in a model from outside of it.
+
+        Loaded parameters are safe: `transformers.initialization` leaves them alone one by one.
+        """
+        super()._initialize_weights(module)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

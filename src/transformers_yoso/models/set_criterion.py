@@ -66,8 +66,8 @@ class SetCriterion(nn.Module):
                 stage, that of the proposal kernels first.
             mask_labels, class_labels (`list[Tensor]`): Targets, see [`YosoForUniversalSegmentation.forward`].
             canvas_size (`tuple[int, int]`): Height and width of the padded input in pixels.
-            num_items_in_batch (`float`, *optional*): Target masks of one process in the whole optimiser step, for
-                gradient accumulation. By default those of this batch, averaged over the processes, at least 1.
+            num_items_in_batch (`float`, *optional*): What the mask losses are divided by, for gradient accumulation.
+                By default the target masks of this batch, averaged over the processes, at least 1.
 
         Returns:
             Weighted losses `stage{i}_loss_{cross_entropy,mask,dice}`; their sum is the loss.

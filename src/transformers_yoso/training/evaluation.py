@@ -30,7 +30,6 @@ def evaluate_panoptic(
     dataset: Dataset,
     accelerator: Accelerator,
     num_workers: int = 0,
-    post_process_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """
     Runs the model photo by photo at its processor's size and scores the panoptic maps at the photos' own size.
@@ -43,7 +42,6 @@ def evaluate_panoptic(
         dataset: of `PanopticSample`.
         accelerator: gives device, precision and processes.
         num_workers: of the loader.
-        post_process_options: keyword arguments of `post_process_panoptic_segmentation`, instead of the saved values.
 
     Returns:
         `PanopticQuality.compute()` with `num_images` and `seconds` added.
@@ -62,9 +60,8 @@ def evaluate_panoptic(
     for sample, inputs in loader:
         with accelerator.autocast():
             outputs = model(**{name: value.to(accelerator.device) for name, value in inputs.items()})
-        (result,) = image_processor.post_process_panoptic_segmentation(
-            outputs, target_sizes=[tuple(sample.segment_map.shape)], **(post_process_options or {})
-        )
+        target_sizes = [tuple(sample.segment_map.shape)]
+        (result,) = image_processor.post_process_panoptic_segmentation(outputs, target_sizes=target_sizes)
         quality.update(
             result["segmentation"].cpu().numpy(),
             result["segments_info"],

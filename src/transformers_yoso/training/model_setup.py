@@ -51,19 +51,6 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
     return model
 
 
-def prepare_for_speed(model: YosoForUniversalSegmentation, device: torch.device) -> None:
-    """
-    Lays the weights out channels-last, in place, and on a CPU keeps the backbone out of autocast.
-
-    oneDNN's bfloat16 backward pass of a depthwise convolution takes several times as long as that in float32, so that
-    light backbones train faster in float32 while neck and decoder run in bfloat16.
-    """
-    model.to(memory_format=torch.channels_last)
-    if device.type == "cpu":
-        backbone = model.model.backbone
-        backbone.forward = torch.autocast("cpu", enabled=False)(backbone.forward)
-
-
 def build_image_processor(
     arguments: ModelArguments, data: DataArguments, categories: CategoryTable
 ) -> YosoImageProcessor:

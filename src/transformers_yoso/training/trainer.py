@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 from ..data import AugmentedDataset, PanopticCollator, SampleStream, TrainingAugmentation
 from . import checkpointing
 from .arguments import TrainingRun
-from .cpu_speed import prepare_for_cpu
 from .ema import ExponentialMovingAverage
 from .evaluation import evaluate_panoptic
 from .json_log import JsonLinesLog
-from .model_setup import prepare_for_speed, save_model_folder
+from .model_setup import save_model_folder
 from .parameter_groups import build_parameter_groups
 from .schedules import build_schedule
+from .speed import prepare_for_speed
 
 
 class TrainingDiverged(RuntimeError):
@@ -65,8 +65,6 @@ class PanopticTrainer:
         if options.ema_decay is not None:
             self.ema = ExponentialMovingAverage(model.to(accelerator.device), options.ema_decay)
         prepare_for_speed(model, accelerator.device)
-        if accelerator.device.type == "cpu":
-            prepare_for_cpu(model)
         groups = build_parameter_groups(
             model, options.learning_rate, options.backbone_multiplier, options.weight_decay
         )
@@ -88,20 +86,11 @@ class PanopticTrainer:
 
         Raises:
             TrainingDiverged: the loss is not finite; the message names the photos of that step.
-            ValueError: the checkpoint to resume from belongs to another recipe or number of processes.
+            ValueError: the checkpoint to resume from belongs to another recipe or number of processes, or the output
+                folder holds checkpoints of later steps, which this run would mix with its own.
         """
         options = self.options
-        if self.accelerator.is_main_process:
-            checkpointing.clean_up(self.output_dir)
-        self.accelerator.wait_for_everyone()
-        if options.resume_from_checkpoint is not None:
-            checkpoint = checkpointing.resolve_checkpoint(self.output_dir, options.resume_from_checkpoint)
-            if checkpoint is not None:
-                self.load_checkpoint(checkpoint)
-        if self.accelerator.is_main_process:
-            self.log = JsonLinesLog(self.output_dir / "log.jsonl", self.step)
-            arguments = json.dumps(self.run.as_dict(), indent=2)
-            (self.output_dir / "arguments.json").write_text(arguments + "\n")
+        self._start()
         batches = iter(self._loader())
         result: dict[str, Any] = {}
         self.model.train()
@@ -131,7 +120,6 @@ class PanopticTrainer:
             self.accelerator,
             num_workers=self.options.dataloader_num_workers,
         )
-        self.accelerator.unwrap_model(self.model).train()
         pq = result["all"]["pq"]
         if self.accelerator.is_main_process:
             id2label = model.config.id2label
@@ -196,6 +184,27 @@ class PanopticTrainer:
         """The model that is evaluated and saved: the moving average if there is one."""
         return self.ema.model if self.ema is not None else self.accelerator.unwrap_model(self.model)
 
+    def _start(self) -> None:
+        options = self.options
+        if self.accelerator.is_main_process:
+            checkpointing.clean_up(self.output_dir)
+        self.accelerator.wait_for_everyone()
+        if options.resume_from_checkpoint is not None:
+            checkpoint = checkpointing.resolve_checkpoint(self.output_dir, options.resume_from_checkpoint)
+            if checkpoint is not None:
+                self.load_checkpoint(checkpoint)
+        checkpoints = checkpointing.list_checkpoints(self.output_dir)
+        later = [folder.name for folder in checkpoints if checkpointing.checkpoint_step(folder) > self.step]
+        if later:
+            raise ValueError(
+                f"{self.output_dir} holds {', '.join(later)} of another run and this one starts at step {self.step}. "
+                "Continue with --resume_from_checkpoint latest, or choose another --output_dir."
+            )
+        if self.accelerator.is_main_process:
+            self.log = JsonLinesLog(self.output_dir / "log.jsonl", self.step)
+            arguments = json.dumps(self.run.as_dict(), indent=2)
+            (self.output_dir / "arguments.json").write_text(arguments + "\n")
+
     def _loader(self) -> DataLoader:
         data, options = self.run.data, self.options
         augmentation = TrainingAugmentation(data.image_size, tuple(data.scale_range), data.color_distortion)
@@ -248,12 +257,14 @@ class PanopticTrainer:
             return
         culprits = [name for name, value in parts.items() if not torch.isfinite(value)]
         raise TrainingDiverged(
-            f"The loss is {float(loss)} at step {self.step + 1} (in {', '.join(culprits)}). Photos of the step: "
+            f"The loss is {loss.item()} at step {self.step + 1} (in {', '.join(culprits)}). Photos of the step: "
             f"{', '.join(file_names)}. The last checkpoint is kept. Try a lower learning rate, or full precision."
         )
 
     def _log_window(self, window: list[dict[str, torch.Tensor]], seconds: float) -> None:
-        means = {name: float(sum(values[name] for values in window)) / len(window) for name in window[0]}
+        names = list(window[0])
+        sums = torch.stack([torch.stack([values[name].float() for name in names]) for values in window]).mean(0)
+        means = dict(zip(names, self.accelerator.reduce(sums, "mean").tolist(), strict=True))
         batch = self.options.per_device_train_batch_size * self.options.gradient_accumulation_steps
         images = len(window) * batch * self.accelerator.num_processes
         if self.accelerator.is_main_process:
