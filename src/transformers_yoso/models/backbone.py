@@ -1,6 +1,7 @@
 """The backbone: any timm model with feature levels at strides 4, 8, 16 and 32."""
 
 import timm
+import torch
 from torch import Tensor, nn
 from transformers import AutoBackbone, PreTrainedConfig
 
@@ -13,21 +14,28 @@ def build_backbone(config: PreTrainedConfig) -> nn.Module:
     Raises:
         ValueError: if it takes images of one size only, or its feature levels are not at strides 4, 8, 16 and 32.
     """
-    if config.model_type != "timm_backbone":
-        return AutoBackbone.from_config(config)
-    name = config.backbone
-    if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+    is_timm = config.model_type == "timm_backbone"
+    if is_timm and getattr(timm.get_pretrained_cfg(config.backbone), "fixed_input_size", False):
         backbone = _build_for_any_size(config)
     else:
         backbone = AutoBackbone.from_config(config)
-    strides = backbone._backbone.feature_info.reduction()
-    if list(strides) != FEATURE_STRIDES:
+    strides = list(backbone._backbone.feature_info.reduction()) if is_timm else _measured_strides(backbone)
+    if strides != FEATURE_STRIDES:
         raise ValueError(
-            f"The backbone '{name}' with out_indices {list(config.out_indices)} has features at strides "
-            f"{list(strides)}; YOSO needs {FEATURE_STRIDES}. Choose other `backbone_config.out_indices` "
-            "([-4, -3, -2, -1] suits most models) or a hierarchical backbone."
+            f"The backbone '{config.backbone if is_timm else config.model_type}' with out_indices "
+            f"{list(config.out_indices)} has features at strides {strides}; YOSO needs {FEATURE_STRIDES}. Choose other "
+            "`backbone_config.out_indices` ([-4, -3, -2, -1] suits most models) or a hierarchical backbone."
         )
     return backbone
+
+
+@torch.no_grad()
+def _measured_strides(backbone: nn.Module) -> list[int]:
+    """Strides of the features of one of Transformers' own backbones, which do not tell them."""
+    size = 4 * FEATURE_STRIDES[-1]
+    feature_maps = backbone.eval()(torch.zeros(1, 3, size, size)).feature_maps
+    backbone.train()
+    return [size // feature.shape[-1] for feature in feature_maps]
 
 
 def _build_for_any_size(config: PreTrainedConfig) -> nn.Module:
@@ -42,9 +50,8 @@ def _build_for_any_size(config: PreTrainedConfig) -> nn.Module:
 
 
 def backbone_features(backbone: nn.Module, pixel_values: Tensor) -> list[Tensor]:
-    """`(B, 3, H, W)` -> C2..C5, each `(B, C_i, H / s_i, W / s_i)`, also from backbones that work channels-last."""
-    feature_maps = backbone(pixel_values).feature_maps
-    return [
-        feature if feature.shape[1] == channels else feature.permute(0, 3, 1, 2)
-        for feature, channels in zip(feature_maps, backbone.channels, strict=True)
-    ]
+    """`(B, 3, H, W)` -> C2..C5, each `(B, C_i, H / s_i, W / s_i)`, also from timm models that work channels-last."""
+    features = list(backbone(pixel_values, output_hidden_states=False, output_attentions=False).feature_maps)
+    if getattr(getattr(backbone, "_backbone", None), "output_fmt", "NCHW") == "NHWC":
+        features = [feature.permute(0, 3, 1, 2) for feature in features]
+    return features

@@ -9,6 +9,7 @@ from .pipeline_yoso import register_pipeline
 from .remote_code import AUTO_MAP
 
 NUM_FEATURE_LEVELS = 4
+LABEL_FIELDS = ("num_labels", "id2label", "label2id", "stuff_label_ids")
 
 
 @strict
@@ -84,11 +85,25 @@ class YosoConfig(PreTrainedConfig):
                 backbone="resnet50", out_indices=[1, 2, 3, 4], freeze_batch_norm_2d=True
             )
         elif isinstance(self.backbone_config, dict):
-            backbone_class = CONFIG_MAPPING[self.backbone_config.get("model_type", TimmBackboneConfig.model_type)]
-            self.backbone_config = backbone_class.from_dict(self.backbone_config)
+            model_type = self.backbone_config.get("model_type", TimmBackboneConfig.model_type)
+            if model_type not in CONFIG_MAPPING:
+                raise ValueError(f"`backbone_config` has the unknown `model_type` {model_type!r}.")
+            self.backbone_config = CONFIG_MAPPING[model_type].from_dict(self.backbone_config)
         super().__post_init__(**kwargs)
         if getattr(self.backbone_config, "out_indices", None) == [-1]:
             self.backbone_config.out_indices = list(range(-NUM_FEATURE_LEVELS, 0))
+        if self.label2id is None and self.id2label is not None:
+            self.label2id = {name: label for label, name in self.id2label.items()}
+        # Here as well as by `@strict`, whose errors are no `ValueError`.
+        self.validate_architecture()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "YosoConfig | tuple[YosoConfig, dict[str, Any]]":
+        """As in Transformers; new labels among the arguments replace all that was saved of the old ones."""
+        labels = {name: kwargs.pop(name) for name in LABEL_FIELDS if name in kwargs}
+        if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
+            config_dict = {name: value for name, value in config_dict.items() if name not in LABEL_FIELDS}
+        return super().from_dict(config_dict | labels, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """As in Transformers, with the map that `trust_remote_code` needs."""
@@ -101,13 +116,13 @@ class YosoConfig(PreTrainedConfig):
             *("aggregation_dim", "hidden_dim", "num_queries", "num_stages", "num_attention_blocks"),
             *("num_attention_heads", "feedforward_dim", "train_num_points", "temperature", "init_std"),
         ):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be greater than 0, got {getattr(self, name)}.")
         for name in (
             *("num_class_layers", "num_mask_layers"),
             *("class_weight", "mask_weight", "dice_weight", "no_object_weight"),
         ):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.class_weight == self.mask_weight == self.dice_weight == 0:
             raise ValueError("`class_weight`, `mask_weight` and `dice_weight` must not all be 0.")
@@ -126,6 +141,10 @@ class YosoConfig(PreTrainedConfig):
         self._validate_labels()
 
     def _validate_levels(self) -> None:
+        if self.backbone_config.model_type == TimmBackboneConfig.model_type and not self.backbone_config.backbone:
+            raise ValueError("`backbone_config.backbone` must be the name of a timm model, e.g. 'resnet50'.")
+        if getattr(self.backbone_config, "num_channels", 3) != 3:
+            raise ValueError(f"`backbone_config.num_channels` must be 3, got {self.backbone_config.num_channels}.")
         out_indices = getattr(self.backbone_config, "out_indices", None)
         if out_indices is not None and len(out_indices) != NUM_FEATURE_LEVELS:
             raise ValueError(
@@ -144,6 +163,8 @@ class YosoConfig(PreTrainedConfig):
         num_labels = self.num_labels or 0
         if num_labels < 1:
             raise ValueError("`id2label` must name at least one label (or give `num_labels`).")
+        if sorted(self.id2label) != list(range(num_labels)):
+            raise ValueError(f"`id2label` must name the labels 0..{num_labels - 1}, got {sorted(self.id2label)}.")
         unknown = [label for label in self.stuff_label_ids if not 0 <= label < num_labels]
         if unknown:
             raise ValueError(

@@ -13,6 +13,7 @@ from transformers.utils.generic import can_return_tuple
 from .backbone import backbone_features, build_backbone
 from .canvas import (
     OUTSIDE_LOGIT,
+    ceil_to_divisor,
     group_by_canvas,
     image_sizes_from_mask,
     lay_on_canvas,
@@ -161,9 +162,10 @@ class YosoModel(YosoPreTrainedModel):
         Raises:
             ValueError: if the shapes do not fit.
         """
-        if pixel_values.dim() != 4 or pixel_values.shape[1] != 3:
+        if pixel_values.dim() != 4 or pixel_values.shape[1] != 3 or 0 in pixel_values.shape:
             raise ValueError(
-                f"`pixel_values` must have shape (batch, 3, height, width), got {tuple(pixel_values.shape)}."
+                "`pixel_values` must have shape (batch, 3, height, width) and no side of 0, "
+                f"got {tuple(pixel_values.shape)}."
             )
         if pixel_mask is not None and pixel_mask.shape != (pixel_values.shape[0], *pixel_values.shape[-2:]):
             raise ValueError(
@@ -275,7 +277,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         if (mask_labels is None) != (class_labels is None):
             raise ValueError("Give both `mask_labels` and `class_labels`, or none of them.")
         if has_labels:
-            self._check_labels(mask_labels, class_labels, len(pixel_values))
+            self._check_labels(mask_labels, class_labels, pixel_values.shape)
         outputs = self.model(
             pixel_values,
             pixel_mask=pixel_mask,
@@ -296,7 +298,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
                 mask_logits=outputs.masks_queries_logits,
                 class_logits=tuple(class_logits),
                 mask_labels=[masks.to(self.device) for masks in mask_labels],
-                class_labels=[labels.to(self.device) for labels in class_labels],
+                class_labels=[labels.to(self.device, torch.long) for labels in class_labels],
                 canvas_size=tuple(4 * length for length in outputs.feature_map.shape[-2:]),
                 num_items_in_batch=num_items_in_batch,
             )
@@ -324,26 +326,46 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
             auxiliary.append(stage)
         return auxiliary
 
-    def _check_labels(self, mask_labels: list[Tensor], class_labels: list[Tensor], batch_size: int) -> None:
+    def _check_labels(self, mask_labels: list[Tensor], class_labels: list[Tensor], image_shape: torch.Size) -> None:
+        batch_size, _, *size = image_shape
         if len(mask_labels) != batch_size or len(class_labels) != batch_size:
             raise ValueError(
                 f"{batch_size} images need as many `mask_labels` and `class_labels`, got {len(mask_labels)} and "
                 f"{len(class_labels)}."
             )
-        num_labels = self.config.num_labels
+        canvas = [ceil_to_divisor(length) for length in size]
         for index, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
-            if masks.dim() not in (2, 3) or (masks.dim() == 2 and masks.is_floating_point()):
+            if masks.dim() not in (2, 3) or (masks.dim() == 2 and not is_integer(masks)):
                 raise ValueError(
                     f"`mask_labels[{index}]` must be masks (n, height, width) or an integer id map (height, width), "
                     f"got shape {tuple(masks.shape)} and {masks.dtype}."
                 )
+            if any(length > limit for length, limit in zip(masks.shape[-2:], canvas, strict=True)):
+                raise ValueError(
+                    f"`mask_labels[{index}]` of height and width {tuple(masks.shape[-2:])} are larger than the image "
+                    f"{tuple(size)}. Resize them with their image, as `YosoImageProcessor` does."
+                )
             if masks.dim() == 3 and len(masks) != len(labels):
                 raise ValueError(f"Image {index} has {len(masks)} `mask_labels` but {len(labels)} `class_labels`.")
-            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_labels:
-                raise ValueError(
-                    f"`class_labels[{index}]` holds {sorted(set(labels.tolist()))}; the config has label ids "
-                    f"0..{num_labels - 1}. Map the ids, or set `id2label` to the dataset's labels."
-                )
+            self._check_class_labels(labels, index)
+
+    def _check_class_labels(self, labels: Tensor, index: int) -> None:
+        if labels.dim() != 1 or (len(labels) and not is_integer(labels)):
+            raise ValueError(
+                f"`class_labels[{index}]` must be the integer label ids (n,) of the segments, got shape "
+                f"{tuple(labels.shape)} and {labels.dtype}."
+            )
+        num_labels = self.config.num_labels
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_labels:
+            raise ValueError(
+                f"`class_labels[{index}]` holds {sorted(set(labels.tolist()))}; the config has label ids "
+                f"0..{num_labels - 1}. Map the ids, or set `id2label` to the dataset's labels."
+            )
+
+
+def is_integer(tensor: Tensor) -> bool:
+    """Whether the dtype is one of whole numbers; bool is not."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 __all__ = ["YosoForUniversalSegmentation", "YosoModel", "YosoPreTrainedModel"]

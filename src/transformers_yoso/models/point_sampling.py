@@ -23,7 +23,7 @@ def sample_target_masks(target: Tensor, segments: Tensor, points: Tensor, canvas
     """Target masks at points, read from the compact form: no float mask of the image's size is ever made.
 
     Args:
-        target (`Tensor`): Binary masks `(n, H, W)` of any dtype, or an integer id map `(H, W)` with segment k as k
+        target (`Tensor`): Binary masks `(n, H, W)` of any dtype (0/1 or 0/255), or an integer id map `(H, W)` with segment k as k
             and anything else as void. Outside of it, up to `canvas_size`, there is no mask.
         segments (`Tensor` of shape `(M,)`): The segments wanted.
         points (`Tensor` of shape `(M, P, 2)` or `(P, 2)`): Points of each segment, or shared ones.
@@ -35,12 +35,11 @@ def sample_target_masks(target: Tensor, segments: Tensor, points: Tensor, canvas
     height, width = target.shape[-2:]
     positions = points.flip(-1) * points.new_tensor(canvas_size) - 0.5
     indices, weights = bilinear_corners(positions, height, width)
+    segments = segments.view(-1, 1, 1)
     if target.dim() == 2:
-        hits = target.flatten()[indices] == segments.view(-1, 1, 1)
-    elif points.dim() == 2:
-        hits = target.flatten(1)[segments][:, indices.flatten()].view(-1, *indices.shape)
+        hits = target.flatten()[indices] == segments
     else:
-        hits = target.flatten()[indices + segments.view(-1, 1, 1) * (height * width)]
+        hits = target.flatten()[indices + segments * (height * width)] > 0.5
     return (hits * weights).sum(-1)
 
 

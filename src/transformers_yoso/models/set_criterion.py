@@ -101,7 +101,8 @@ class SetCriterion(nn.Module):
             target[queries] = labels[segments]
         weight = logits.new_ones(self.num_labels + 1)
         weight[-1] = self.no_object_weight
-        return F.cross_entropy(logits.transpose(1, 2), targets, weight)
+        loss = F.cross_entropy(logits.transpose(1, 2), targets, weight, reduction="sum")
+        return loss / weight[targets].sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
     def mask_losses(
         self,
@@ -114,7 +115,7 @@ class SetCriterion(nn.Module):
         """Point-sampled BCE and dice of the matched masks of the batch."""
         matched = torch.cat([masks[queries] for masks, (queries, _) in zip(mask_logits, matches, strict=True)]).float()
         if not len(matched):
-            zero = mask_logits.sum() * 0
+            zero = matched.sum()
             return zero, zero
         with torch.no_grad():
             points = sample_uncertain_points(
