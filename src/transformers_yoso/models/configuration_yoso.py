@@ -101,7 +101,8 @@ class YosoConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "YosoConfig | tuple[YosoConfig, dict[str, Any]]":
         """As in Transformers; new labels among the arguments replace all that was saved of the old ones."""
         labels = {name: kwargs.pop(name) for name in LABEL_FIELDS if name in kwargs}
-        if "id2label" in labels or labels.get("num_labels") not in (None, len(config_dict.get("id2label") or ())):
+        num_saved = len(config_dict.get("id2label") or range(2))  # two labels are Transformers' default, not saved
+        if "id2label" in labels or labels.get("num_labels", num_saved) != num_saved:
             config_dict = {name: value for name, value in config_dict.items() if name not in LABEL_FIELDS}
         return super().from_dict(config_dict | labels, **kwargs)
 

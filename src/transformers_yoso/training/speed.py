@@ -10,9 +10,8 @@ def prepare_for_speed(model: nn.Module, device: torch.device) -> None:
     """
     Lays the weights out channels last, and on a CPU takes depthwise convolutions out of bfloat16 autocast; in place.
 
-    oneDNN's backward of depthwise convolutions is 3 to 15 times slower in bfloat16 than in float32 (torch 2.15, one
-    thread), and light backbones are made of them: forward and backward of EfficientNet-Lite0 on 8 photos of 320 pixels
-    took 0.8 s instead of 1.8 s. Weights and their names stay as they are.
+    oneDNN's backward of depthwise convolutions is several times slower in bfloat16 than in float32 (seen with torch
+    2.15 on Zen 4), and light backbones are made of them. Weights and their names stay as they are.
     """
     model.to(memory_format=torch.channels_last)
     if device.type != "cpu":
