@@ -60,7 +60,7 @@ test: lint common-tests
 
 test-slow: common-tests
 	@echo "==> Running the slow tests"
-	@$(PY) -m pytest -m slow
+	@RUN_SLOW=1 $(PY) -m pytest -m slow
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache outputs build dist

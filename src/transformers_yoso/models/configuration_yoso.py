@@ -134,7 +134,7 @@ class YosoConfig(PreTrainedConfig):
                 f"`hidden_dim` ({self.hidden_dim}) must be divisible by `num_attention_heads` "
                 f"({self.num_attention_heads})."
             )
-        if self.oversample_ratio < 1:
+        if not self.oversample_ratio >= 1:
             raise ValueError(f"`oversample_ratio` must be at least 1, got {self.oversample_ratio}.")
         if not 0 <= self.importance_sample_ratio <= 1:
             raise ValueError(f"`importance_sample_ratio` must lie in [0, 1], got {self.importance_sample_ratio}.")

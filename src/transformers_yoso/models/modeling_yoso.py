@@ -20,7 +20,7 @@ from .canvas import (
     pad_to_divisor,
 )
 from .configuration_yoso import YosoConfig
-from .feature_pyramid_aggregator import ConvolutionFirstAggregation, FeaturePyramidAggregator
+from .feature_pyramid_aggregator import FeaturePyramidAggregator
 from .modeling_outputs_yoso import YosoForUniversalSegmentationOutput, YosoModelOutput
 from .modulated_deformable_conv import ModulatedDeformableConv2d
 from .post_attention import KernelSelfAttention
@@ -68,6 +68,10 @@ class YosoPreTrainedModel(PreTrainedModel):
         for module in self.modules():
             if isinstance(module, TimmBackbone) and hasattr(module._backbone, "set_grad_checkpointing"):
                 module._backbone.set_grad_checkpointing(enable)
+                # Before timm 1.0.31 a checkpointed ResNet stage overwrites, in place, what the backward pass needs.
+                for layer in module.modules():
+                    if enable and getattr(layer, "inplace", False):
+                        layer.inplace = False
 
     def _initialize_weights(self, module: nn.Module, *args: object) -> None:
         """As in Transformers, which would skip modules without parameters of their own in a model from outside of it.
@@ -105,16 +109,15 @@ class YosoPreTrainedModel(PreTrainedModel):
                 init_conv_defaults(module)
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | ModulatedDeformableConv2d):
                 init.xavier_uniform_(module.weight)
-            if isinstance(module, ModulatedDeformableConv2d):
-                init.zeros_(module.offset_conv.bias)
-            elif isinstance(module, ConvolutionFirstAggregation):
-                init.zeros_(module.bias)
-            elif isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d):
                 init.ones_(module.weight)
                 init.zeros_(module.bias)
                 init.zeros_(module.running_mean)
                 init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
+        for upsampling in neck.pyramid.upsamplings:
+            init.zeros_(upsampling.deformable_conv.offset_conv.bias)
+        init.zeros_(neck.aggregation.bias)
 
 
 def init_conv_defaults(conv: nn.Conv2d) -> None:
