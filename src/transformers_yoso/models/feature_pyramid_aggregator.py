@@ -32,16 +32,20 @@ class ConvolutionFirstAggregation(nn.Module):
         return aggregated
 
 
+def coordinates(length: int, like: Tensor) -> Tensor:
+    """`torch.linspace(-1, 1, length)`, by operations that do not fix `length` in a compiled graph."""
+    steps = torch.arange(length, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
+    return (steps * (2 / max(length - 1, 1)) - 1).to(like.dtype)
+
+
 def append_coordinate_features(features: Tensor) -> Tensor:
     """Appends two channels, x then y, each running linearly from -1 to 1 over the map, ends included.
 
     `(B, C, h, w)` -> `(B, C + 2, h, w)`.
     """
     batch_size, _, height, width = features.shape
-    x = torch.linspace(-1, 1, width, device=features.device, dtype=features.dtype)
-    y = torch.linspace(-1, 1, height, device=features.device, dtype=features.dtype)
-    x = x.view(1, 1, 1, width).expand(batch_size, 1, height, width)
-    y = y.view(1, 1, height, 1).expand(batch_size, 1, height, width)
+    x = coordinates(width, features).view(1, 1, 1, width).expand(batch_size, 1, height, width)
+    y = coordinates(height, features).view(1, 1, height, 1).expand(batch_size, 1, height, width)
     return torch.cat((features, x, y), dim=1)
 
 

@@ -291,15 +291,14 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
 
         every_stage = self.training or has_labels or bool(output_auxiliary_logits)
         first_stage = 0 if every_stage else self.config.num_stages - 1
-        class_logits = [None] * (first_stage + 1)
-        for branch, kernels in zip(self.class_branches[first_stage:], outputs.kernels[first_stage + 1 :], strict=True):
-            class_logits.append(branch(kernels))
+        branches = zip(self.class_branches[first_stage:], outputs.kernels[first_stage + 1 :], strict=True)
+        class_logits = (None,) * (first_stage + 1) + tuple(branch(kernels) for branch, kernels in branches)
 
         loss, loss_dict = None, None
         if has_labels:
             loss_dict = self.criterion(
                 mask_logits=outputs.masks_queries_logits,
-                class_logits=tuple(class_logits),
+                class_logits=class_logits,
                 mask_labels=[masks.to(self.device) for masks in mask_labels],
                 class_labels=[labels.to(self.device, torch.long) for labels in class_labels],
                 canvas_size=tuple(4 * length for length in outputs.feature_map.shape[-2:]),
@@ -320,7 +319,9 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         )
 
     @staticmethod
-    def _auxiliary_logits(outputs: YosoModelOutput, class_logits: list[Tensor | None]) -> list[dict[str, Tensor]]:
+    def _auxiliary_logits(
+        outputs: YosoModelOutput, class_logits: tuple[Tensor | None, ...]
+    ) -> list[dict[str, Tensor]]:
         auxiliary = []
         for classes, masks in zip(class_logits[:-1], outputs.masks_queries_logits[:-1], strict=True):
             stage = {"masks_queries_logits": masks}

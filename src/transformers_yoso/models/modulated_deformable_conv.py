@@ -11,6 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def linear_neighbours(positions: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Indices (int64) and weights of the two pixels around each position on one axis, both of shape `(..., 2)`.
+
+    Pixels outside of `[0, length)` weigh 0 and have the index 0, also where the position is no finite number.
+    """
+    floor = positions.floor()
+    high_weight = positions - floor
+    neighbours = torch.stack((floor, floor + 1), dim=-1)
+    weights = torch.stack((1 - high_weight, high_weight), dim=-1)
+    inside = (neighbours >= 0) & (neighbours < length)
+    return torch.where(inside, neighbours, 0.0).long(), torch.where(inside, weights, 0.0)
+
+
 def bilinear_corners(positions: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Flat indices and weights of the four pixels around each position; pixels outside of the map weigh 0.
 
@@ -21,16 +34,10 @@ def bilinear_corners(positions: Tensor, height: int, width: int) -> tuple[Tensor
     Returns:
         `tuple[Tensor, Tensor]`: indices into the flattened map (int64) and weights, both of shape `(..., 4)`.
     """
-    floor = positions.floor()
-    high_weight = positions - floor
-    weight = torch.stack((1 - high_weight, high_weight), dim=-1)
-    corner = torch.stack((floor, floor + 1), dim=-1)
-    limit = torch.tensor([height, width], device=positions.device, dtype=positions.dtype).unsqueeze(-1)
-    inside = (corner >= 0) & (corner < limit)
-    weight = torch.where(inside, weight, 0.0)
-    index = torch.where(inside, corner, 0.0).long()
-    indices = index[..., 0, :].unsqueeze(-1) * width + index[..., 1, :].unsqueeze(-2)
-    weights = weight[..., 0, :].unsqueeze(-1) * weight[..., 1, :].unsqueeze(-2)
+    rows, row_weights = linear_neighbours(positions[..., 0], height)
+    columns, column_weights = linear_neighbours(positions[..., 1], width)
+    indices = rows.unsqueeze(-1) * width + columns.unsqueeze(-2)
+    weights = row_weights.unsqueeze(-1) * column_weights.unsqueeze(-2)
     return indices.flatten(-2), weights.flatten(-2)
 
 
