@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,10 +52,12 @@ def fail(message: str) -> NoReturn:
 
 
 def read_photo(path: Path) -> Image.Image:
-    """An RGB photo, upright by its EXIF tag."""
+    """An RGB photo, upright by its EXIF tag, with 8 bits a channel."""
+    from transformers_yoso.models.image_inputs import read_image
+
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return Image.fromarray(read_image(image).permute(1, 2, 0).numpy())
     except FileNotFoundError:
         fail(f"there is no file {path}")
     except UnidentifiedImageError:

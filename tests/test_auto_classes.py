@@ -205,3 +205,14 @@ def test_folder_opens_without_the_package(model_folder: Path, shared_dir: Path, 
     for found in result["found"]:
         assert [label for label, _ in found] == [segment["label"] for segment in segments]
         assert [score for _, score in found] == pytest.approx([segment["score"] for segment in segments], abs=2e-3)
+
+
+def test_auto_classes_open_a_folder_without_a_warning(model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    transformers.utils.logging.enable_propagation()
+    try:
+        with caplog.at_level(logging.WARNING):
+            for auto_class in (AutoConfig, AutoModel, AutoModelForUniversalSegmentation, AutoImageProcessor):
+                auto_class.from_pretrained(model_folder)
+    finally:
+        transformers.utils.logging.disable_propagation()
+    assert caplog.messages == []

@@ -4,6 +4,7 @@ import functools
 import http.server
 import os
 import pickle
+import tarfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 import torch
 
 from transformers_yoso.conversion.checkpoint_loading import fetch_checkpoint, load_official_state_dict
+
+REFUSED = r"needs code to be unpickled.*; it was refused and nothing of it ran; use the authors' release file\.$"
+DAMAGED = r"damaged\.pth' is no PyTorch checkpoint or was cut off\."
 
 
 class CreatesFile:
@@ -61,7 +65,7 @@ def test_refuses_a_file_that_carries_code_and_runs_none_of_it(tmp_path, zipped, 
     evidence = tmp_path / "created-by-the-checkpoint"
     checkpoint = {"model": small_state_dict(), "extra": hide(CreatesFile(evidence))}
     torch.save(checkpoint, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"Refused"):
+    with pytest.raises(ValueError, match=REFUSED):
         load_official_state_dict(tmp_path / "evil.pth")
     assert not evidence.exists()
     torch.load(tmp_path / "evil.pth", weights_only=False)
@@ -78,19 +82,56 @@ def test_refusal_names_what_the_file_asked_for(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_plain_pickle_with_code_is_refused(tmp_path):
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_plain_pickle_with_code_is_refused(tmp_path, protocol):
     evidence = tmp_path / "created-by-the-checkpoint"
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"model": CreatesFile(evidence)}))
-    with pytest.raises(ValueError, match="Refused"):
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"model": CreatesFile(evidence)}, protocol=protocol))
+    with pytest.raises(ValueError, match=REFUSED) as caught:
         load_official_state_dict(tmp_path / "evil.pkl")
+    assert "weights_only" not in str(caught.value)
     assert not evidence.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404 Not Found</html>", b"PK\x03\x04 cut off"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:'torch.load' received a zip file")
+def test_torchscript_file_is_refused(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
+    with pytest.raises(ValueError, match=REFUSED) as caught:
+        load_official_state_dict(tmp_path / "script.pt")
+    assert "weights_only" not in str(caught.value)
+
+
+def test_legacy_tar_file_is_refused(tmp_path):
+    evidence = tmp_path / "created-by-the-checkpoint"
+    with tarfile.open(tmp_path / "legacy.tar", "w") as archive:
+        for name, content in (("storages", 0), ("tensors", 0), ("pickle", CreatesFile(evidence))):
+            (tmp_path / name).write_bytes(pickle.dumps(content, protocol=2))
+            archive.add(tmp_path / name, name)
+    with pytest.raises(ValueError, match=REFUSED) as caught:
+        load_official_state_dict(tmp_path / "legacy.tar")
+    assert "weights_only" not in str(caught.value)
+    assert not evidence.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>404 Not Found</html>", b"PK\x03\x04 cut off", b"hello there\n" * 50, b"1,2,3\n"]
+)
 def test_damaged_file_is_a_clear_error(tmp_path, content):
     (tmp_path / "damaged.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged\.pth"):
+    with pytest.raises(ValueError, match=DAMAGED) as caught:
         load_official_state_dict(tmp_path / "damaged.pth")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncated_file_is_a_clear_error(tmp_path, zipped):
+    path = tmp_path / "damaged.pth"
+    torch.save({"model": small_state_dict()}, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=DAMAGED):
+            load_official_state_dict(path)
 
 
 @pytest.mark.parametrize(

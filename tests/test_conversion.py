@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import runpy
 import sys
 import urllib.error
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from transformers_yoso.conversion import convert
 from transformers_yoso.conversion.convert import released_config, released_image_processor
 from transformers_yoso.conversion.dataset_specs import DATASET_SPECS, get_dataset_spec
-from transformers_yoso.conversion.official_keys import convert_official_state_dict
+from transformers_yoso.conversion.official_keys import BATCH_COUNTER, CLASS_WEIGHTS, convert_official_state_dict
 from transformers_yoso.models.backbone import backbone_features
 from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
@@ -110,12 +111,37 @@ def test_bad_keys_and_shapes_are_named(shared_dir):
         convert_official_state_dict(official, model)
     message = str(caught.value)
     assert "left-over keys: backbone.res2.0.conv4.weight, yoso_head.mask_heads.2.fc_mask.bias;" in message
-    assert "missing keys: model.feature_pyramid_aggregator.location_conv.bias;" in message
-    assert "aggregation.bias (128,) instead of (1, 128, 1, 1)" in message
+    assert "missing keys: yoso_neck.loc_conv.bias;" in message
+    assert "other shapes: yoso_neck.deconv.bias (128,) instead of (1, 128, 1, 1)" in message
+
+
+@pytest.mark.parametrize("name", DATASET_SPECS)
+def test_missing_keys_have_their_official_names(shared_dir, name):
+    optional = (CLASS_WEIGHTS, BATCH_COUNTER)
+    needed = {key for key in official_meta_tensors(shared_dir, name) if not key.endswith(optional)}
+    with pytest.raises(ValueError) as caught:
+        convert_official_state_dict({}, meta_model(name))
+    named = str(caught.value).partition("missing keys: ")[2].removesuffix(".").split(", ")
+    assert sorted(named) == sorted(needed)
+
+
+@pytest.mark.parametrize("shape", [(), (767, 256), (256, 256)])
+def test_packed_projection_is_named_when_missing_or_of_another_shape(shared_dir, shape):
+    model, official = meta_model("coco"), official_meta_tensors(shared_dir, "coco")
+    key = "yoso_head.mask_heads.1.s_atten.in_proj_weight"
+    official[key] = torch.zeros(shape)
+    with pytest.raises(ValueError, match=re.escape(f"; other shapes: {key} {shape} instead of (768, 256).")):
+        convert_official_state_dict(official, model)
+    del official[key]
+    with pytest.raises(ValueError, match=re.escape(f"; missing keys: {key}.")):
+        convert_official_state_dict(official, model)
+    official["yoso_head.mask_heads.7.s_atten.in_proj_bias"] = torch.zeros(768)
+    with pytest.raises(ValueError, match=r"left-over keys: yoso_head\.mask_heads\.7\.s_atten\.in_proj_bias;"):
+        convert_official_state_dict(official, model)
 
 
 def test_checkpoint_of_another_dataset_is_refused(shared_dir):
-    with pytest.raises(ValueError, match=r"right dataset\?.*classifier\.bias \(151,\) instead of \(134,\)"):
+    with pytest.raises(ValueError, match=r"right dataset\?.*fc_cls\.bias \(151,\) instead of \(134,\)"):
         convert_official_state_dict(official_meta_tensors(shared_dir, "ade20k"), meta_model("coco"))
     with pytest.raises(ValueError, match=r"left-over keys: .*cls_fcs\.3\.weight"):
         convert_official_state_dict(official_meta_tensors(shared_dir, "cityscapes"), meta_model("coco"))
@@ -294,7 +320,7 @@ def test_processor_carries_the_settings_of_the_dataset(name):
 def test_script_reports_a_refused_file_and_writes_nothing(tmp_path, monkeypatch):
     torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "module.pth")
     folder = tmp_path / "out"
-    with pytest.raises(SystemExit, match=r"Not converted: .*Refused"):
+    with pytest.raises(SystemExit, match=r"Not converted: .*needs code to be unpickled"):
         run_script(monkeypatch, "--dataset", "coco", "--checkpoint", tmp_path / "module.pth", "--output_dir", folder)
     assert not folder.exists()
 

@@ -334,3 +334,17 @@ def test_ids_above_two_bytes_are_read(tmp_path):
     assert sample.segment_map.tolist() == [[-1, -1, 0, 0, 0, 0]] * 4
     assert sample.class_labels.tolist() == [1] and sample.is_crowd.tolist() == [True]
     assert sample.image.shape == (3, 4, 6)
+
+
+def test_photos_with_16_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(grey * 256).save(tmp_path / "deep.png")
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(tmp_path / "map.png")
+    content = {
+        "images": [{"id": 1, "file_name": "deep.png"}],
+        "annotations": [{"image_id": 1, "file_name": "map.png", "segments_info": []}],
+        "categories": [{"id": 1, "name": "window", "isthing": 1}],
+    }
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    sample = CocoPanopticDataset(tmp_path, tmp_path, tmp_path / "panoptic.json")[0]
+    assert torch.equal(sample.image[0], torch.from_numpy(grey.astype(np.uint8)))

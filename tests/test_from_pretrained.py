@@ -99,11 +99,12 @@ def test_loaded_model_is_the_saved_one(tmp_path: Path, backbone_config: TimmBack
     assert list(loaded.state_dict()) == list(state)
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, state[name]), name
+    # In float64: where tensors lie in memory may change the order of sums, and in float32 flip a hard mask's pixel.
     pixel_values = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        found, expected = loaded(pixel_values), model(pixel_values)
-    assert torch.equal(found.masks_queries_logits, expected.masks_queries_logits)
-    assert torch.equal(found.class_queries_logits, expected.class_queries_logits)
+        found, expected = loaded.double()(pixel_values), model.double()(pixel_values)
+    torch.testing.assert_close(found.masks_queries_logits, expected.masks_queries_logits)
+    torch.testing.assert_close(found.class_queries_logits, expected.class_queries_logits)
 
 
 def test_half_precision_checkpoint_loads_as_float32(folder: Path, tmp_path: Path) -> None:

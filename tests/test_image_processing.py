@@ -1,6 +1,7 @@
 """Preprocessing: sizes, pixel values, every kind of input, segmentation maps, and refusals."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -411,3 +412,18 @@ def test_round_trip(processor_class, tmp_path):
     assert loaded.label_ids_to_fuse == [3, 4]
     other = {YosoImageProcessor: YosoImageProcessorPil, YosoImageProcessorPil: YosoImageProcessor}[processor_class]
     assert other.from_pretrained(tmp_path).to_dict() == saved.to_dict()
+
+
+@pytest.mark.parametrize("settings", [{"threshold": 2}, {"mask_threshold": -0.1}, {"size_divisor": 0}])
+def test_impossible_settings_are_refused_when_the_processor_is_made(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        YosoImageProcessor(**settings)
+
+
+def test_paths_are_opened_and_an_empty_batch_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (10, 20, 30)).save(tmp_path / "photo.png")
+    processor = YosoImageProcessor(size={"shortest_edge": 32, "longest_edge": 64})
+    by_path, by_text = processor(tmp_path / "photo.png"), processor(str(tmp_path / "photo.png"))
+    assert np.array_equal(by_path["pixel_values"], by_text["pixel_values"])
+    with pytest.raises(ValueError, match="empty"):
+        processor(np.zeros((0, 10, 10, 3), dtype=np.uint8))

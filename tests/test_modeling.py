@@ -501,3 +501,15 @@ def test_frozen_default_backbone_trains_the_rest() -> None:
     model = tiny_model(backbone_config=backbone_config).train()
     model(torch.randn(2, 3, 64, 64), **random_labels([2, 1], (64, 64))).loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_pixel_mask_with_padding_left_or_top_is_refused() -> None:
+    pixel_mask = torch.zeros(1, 64, 96)
+    pixel_mask[:, 32:, 32:] = 1
+    with pytest.raises(ValueError, match="top left"):
+        tiny_model()(torch.zeros(1, 3, 64, 96), pixel_mask=pixel_mask)
+
+
+def test_labels_that_are_no_tensors_are_refused() -> None:
+    with pytest.raises(ValueError, match="tensors"):
+        tiny_model()(torch.zeros(1, 3, 64, 64), mask_labels=[[[0]]], class_labels=[[1]])

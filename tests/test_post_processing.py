@@ -108,7 +108,9 @@ def test_panoptic_equals_official(case, case_processor, case_arguments):
 
 def test_instance_equals_official(case, case_processor, case_arguments):
     _, tensors = case
-    (result,) = case_processor.post_process_instance_segmentation(**case_arguments, return_binary_maps=True)
+    (result,) = case_processor.post_process_instance_segmentation(
+        **case_arguments, threshold=0.0, return_binary_maps=True
+    )
     has_mask = tensors["instance.mask_areas"] > 0
     segments = result["segments_info"]
     assert [segment["label_id"] for segment in segments] == tensors["instance.labels"][has_mask].tolist()
@@ -326,7 +328,7 @@ def test_mask_threshold_moves_the_outline():
 
     def areas(mask_threshold):
         (result,) = processor.post_process_instance_segmentation(
-            outputs, mask_threshold=mask_threshold, return_binary_maps=True
+            outputs, threshold=0.0, mask_threshold=mask_threshold, return_binary_maps=True
         )
         return result["segmentation"].float().mean()
 
@@ -404,3 +406,32 @@ def test_cuda_equals_cpu():
         assert (a["segmentation"] == b["segmentation"].cpu()).float().mean() > 0.999
     (a,), (b,) = (processor.post_process_semantic_segmentation(outputs) for outputs in (on_cpu, on_cuda))
     assert (a == b.cpu()).float().mean() > 0.999
+
+
+def test_instance_map_lists_only_segments_that_can_be_seen() -> None:
+    """Two queries with the same mask: the better one covers the other, which only whole masks can show."""
+    class_logits = torch.tensor([[[4.0, 0.0, 0.0], [3.0, 0.0, 0.0]]])
+    mask_logits = torch.full((1, 2, 8, 8), -9.0)
+    mask_logits[:, :, :4] = 9.0
+    outputs = SimpleNamespace(class_queries_logits=class_logits, masks_queries_logits=mask_logits)
+    processor = YosoImageProcessor()
+    (seen,) = processor.post_process_instance_segmentation(outputs, threshold=0.5)
+    (whole,) = processor.post_process_instance_segmentation(outputs, threshold=0.5, return_binary_maps=True)
+    assert [segment["id"] for segment in seen["segments_info"]] == [1]
+    assert seen["segmentation"].unique().tolist() == [0, 1]
+    assert len(whole["segments_info"]) == len(whole["segmentation"]) == 2
+
+
+def test_instances_below_the_saved_threshold_are_dropped_by_default() -> None:
+    class_logits = torch.tensor([[[2.0, 0.0, 0.0]]])
+    outputs = SimpleNamespace(class_queries_logits=class_logits, masks_queries_logits=torch.full((1, 1, 8, 8), 9.0))
+    for threshold, count in ((0.5, 1), (0.95, 0)):
+        (result,) = YosoImageProcessor(threshold=threshold).post_process_instance_segmentation(outputs)
+        assert len(result["segments_info"]) == count
+
+
+def test_nan_logits_are_refused() -> None:
+    logits = torch.full((1, 3, 4), float("nan"))
+    outputs = SimpleNamespace(class_queries_logits=logits, masks_queries_logits=torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="NaN"):
+        YosoImageProcessor().post_process_panoptic_segmentation(outputs)

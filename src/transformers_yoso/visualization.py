@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from .models.image_inputs import read_image
+
 Color = tuple[int, int, int]
 
 GOLDEN_ANGLE = 137.50776
@@ -77,7 +79,7 @@ def draw_panoptic(
 def to_photo(image: Image.Image | np.ndarray) -> Image.Image:
     """An RGB PIL image of a PIL image or a uint8 array (H, W, 3)."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return Image.fromarray(read_image(image).permute(1, 2, 0).numpy())
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"The image array must be uint8 of shape (H, W, 3), got {image.dtype} {image.shape}.")
     return Image.fromarray(image)

@@ -3,8 +3,11 @@
 import hashlib
 import os
 import pickle
+import pickletools
 import re
+import tarfile
 import urllib.error
+import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -22,6 +25,9 @@ NUMERIC_ARRAY_GLOBALS = [
     np.dtype,
     *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")),
 ]
+
+LEGACY_HEADER_PICKLES = 3
+"""Pickles ahead of the content in files of PyTorch before 1.6: magic number, protocol and system."""
 
 DAMAGED_HINT = "If it is a download that was cut off, delete it and try again."
 
@@ -73,13 +79,12 @@ def load_official_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(NUMERIC_ARRAY_GLOBALS):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(_refusal(path, str(error))) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{str(path)!r} is not a readable `torch.save` checkpoint: {reason} {DAMAGED_HINT}"
-        ) from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes make torch fail in many ways, and its advice is to run the code
+        if _needs_code(path, refused=isinstance(error, pickle.UnpicklingError)):
+            raise ValueError(_refusal(path, str(error))) from None
+        raise ValueError(f"{str(path)!r} is no PyTorch checkpoint or was cut off. {DAMAGED_HINT}") from None
 
     state_dict = checkpoint.get("model", checkpoint) if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(state_dict, dict) or not state_dict:
@@ -87,13 +92,39 @@ def load_official_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     return {name: _as_tensor(name, value) for name, value in state_dict.items()}
 
 
+def _needs_code(path: str | os.PathLike, refused: bool) -> bool:
+    """Whether an unloadable file is whole and carries code, and not damaged. Nothing of it is unpickled.
+
+    Args:
+        path: The file.
+        refused: Whether `torch.load` failed while it unpickled.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return refused or any(name.endswith("/constants.pkl") for name in archive.namelist())  # TorchScript
+    if tarfile.is_tarfile(path):  # of PyTorch before 0.1.10
+        return True
+    return refused and _has_globals(path)
+
+
+def _has_globals(path: str | os.PathLike) -> bool:
+    """Whether one of the first pickles of a file is whole and names a class or function."""
+    with open(path, "rb") as file:
+        try:
+            for _ in range(LEGACY_HEADER_PICKLES + 1):
+                operations = {operation.name for operation, _, _ in pickletools.genops(file)}
+                if operations & {"GLOBAL", "STACK_GLOBAL", "INST"}:
+                    return True
+        except ValueError:  # cut off, or no pickle
+            pass
+    return False
+
+
 def _refusal(path: str | os.PathLike, reason: str) -> str:
     needed = re.search(r"GLOBAL ([\w.]+)", reason)
-    if needed is None:
-        return f"{str(path)!r} is not a `torch.save` checkpoint of tensors. Refused; nothing of it ran. {DAMAGED_HINT}"
     return (
-        f"{str(path)!r} needs `{needed[1]}` to be unpickled, and a checkpoint of weights needs no code. Refused; "
-        "nothing of it ran. Use the file of the authors' release, or save its state dict as plain tensors."
+        f"{str(path)!r} needs code to be unpickled{f' (`{needed[1]}`)' if needed else ''}; it was refused and nothing "
+        "of it ran; use the authors' release file."
     )
 
 

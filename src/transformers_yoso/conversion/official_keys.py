@@ -1,7 +1,8 @@
 """Strict renaming of the official (detectron2) parameters: every key is mapped, or listed here as dropped."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -98,21 +99,44 @@ RENAMINGS: tuple[tuple[str, Callable[[re.Match], str]], ...] = (
 _PACKED_PROJECTION = re.compile(_STAGE + r"\.s_atten\.in_proj_(?P<leaf>weight|bias)")
 
 
-def rename_official_key(key: str) -> str | None:
-    """Our name of an official parameter, or `None` for an unknown one.
-
-    The packed projection of the self-attention, which becomes three parameters, is not renamed here.
-    """
+def renamed_official_key(key: str) -> tuple[str, ...]:
+    """Our names of an official parameter: three for the packed projection, none for an unknown parameter."""
+    if match := _PACKED_PROJECTION.fullmatch(key):
+        attention = f"{DECODER}.stages.{match['stage']}.post_attention.self_attention"
+        return tuple(f"{attention}.{projection}.{match['leaf']}" for projection in ("q_proj", "k_proj", "v_proj"))
     for pattern, renamed in RENAMINGS:
         if match := re.fullmatch(pattern, key):
-            return renamed(match)
-    return None
+            return (renamed(match),)
+    return ()
 
 
-def _split_projection(match: re.Match, value: Tensor) -> dict[str, Tensor]:
-    attention = f"{DECODER}.stages.{match['stage']}.post_attention.self_attention"
-    names = (f"{attention}.{projection}.{match['leaf']}" for projection in ("q_proj", "k_proj", "v_proj"))
-    return dict(zip(names, (part.clone() for part in value.chunk(3)), strict=True))
+def official_names(our_keys: Iterable[str]) -> dict[str, str]:
+    """Official name of each of our keys, found by renaming every official name such a model could have."""
+    our_keys = list(our_keys)
+    leaves = {key.rpartition(".")[2] for key in our_keys}
+    indices = range(1 + max((int(index) for key in our_keys for index in re.findall(r"\.(\d+)", key)), default=0))
+
+    convolutions = ["backbone.stem.conv1"]
+    for stage, block, name in product(range(2, 6), indices, ("shortcut", "conv1", "conv2", "conv3")):
+        convolutions.append(f"backbone.res{stage}.{block}.{name}")
+    modules = [*convolutions, *(f"{name}.norm" for name in convolutions)]
+
+    neck_parts = ["output_conv", *(f"lateral_conv{index}" for index in range(4))]
+    neck_parts += [f"conv_a{level}" for level in range(2, 6)]
+    neck_parts += [f"deform_conv{index}.{part}" for index, part in product(range(1, 4), _UPSAMPLING_PARTS)]
+    modules += ["yoso_neck.deconv", *(f"yoso_neck.deconv.{part}" for part in neck_parts)]
+    modules += ["yoso_neck.loc_conv", "yoso_head.kernels"]
+
+    head_parts = ["fc_cls", *_STAGE_PARTS]
+    head_parts += [f"{branch}_fcs.{index}" for branch, index in product(("cls", "mask"), range(3 * len(indices)))]
+    modules += [f"yoso_head.mask_heads.{stage}.{part}" for stage, part in product(indices, head_parts)]
+
+    candidates = [f"{module}.{leaf}" for module, leaf in product(modules, leaves)]
+    candidates += [
+        f"yoso_head.mask_heads.{stage}.s_atten.in_proj_{leaf}" for stage, leaf in product(indices, ("weight", "bias"))
+    ]
+    found = {ours: official for official in candidates for ours in renamed_official_key(official)}
+    return {key: found.get(key, key) for key in our_keys}
 
 
 def convert_official_state_dict(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -127,24 +151,39 @@ def convert_official_state_dict(state_dict: dict[str, Tensor], model: nn.Module)
 
     Raises:
         ValueError: if an official key is unknown or has no place in `model`, one of `model` is not filled, a shape
-            differs, or the checkpoint was made for another image normalisation. All keys at fault are named.
+            differs, or the checkpoint was made for another image normalisation. All keys at fault
+            are named, as the checkpoint names them.
     """
     expected = model.state_dict()
     converted: dict[str, Tensor] = {}
-    left_over = []
+    left_over, other_shapes = [], []
     for key, value in state_dict.items():
+        names = renamed_official_key(key)
         if key in IMAGE_MEAN_AND_STD:
             _check_normalisation(key, value)
-        elif match := _PACKED_PROJECTION.fullmatch(key):
-            converted.update(_split_projection(match, value))
-        elif (renamed := rename_official_key(key)) in expected:
-            converted[renamed] = value
-        elif key != CLASS_WEIGHTS and (renamed is None or not key.endswith(BATCH_COUNTER)):
+        elif names and all(name in expected for name in names):
+            shape = expected[names[0]].shape
+            if len(names) > 1:
+                shape = torch.Size((len(names) * shape[0], *shape[1:]))
+            if value.shape != shape:
+                other_shapes.append(f"{key} {tuple(value.shape)} instead of {tuple(shape)}")
+                converted.update(dict.fromkeys(names, value))
+            elif len(names) > 1:
+                converted.update(zip(names, (part.clone() for part in value.chunk(len(names))), strict=True))
+            else:
+                converted[names[0]] = value
+        elif key != CLASS_WEIGHTS and not (names and key.endswith(BATCH_COUNTER)):
             left_over.append(key)
     for key, value in expected.items():
         if key.endswith(BATCH_COUNTER):
             converted.setdefault(key, torch.zeros_like(value, device="cpu"))
-    _check_complete(converted, expected, left_over)
+    missing = [key for key in expected if key not in converted]
+    if missing:
+        names = official_names(expected)
+        missing = list(dict.fromkeys(names[key] for key in missing))
+    problems = (("left-over keys", left_over), ("missing keys", missing), ("other shapes", other_shapes))
+    if found := [f"{title}: {', '.join(keys)}" for title, keys in problems if keys]:
+        raise ValueError(f"The checkpoint does not fit this model (right dataset?); {'; '.join(found)}.")
     return converted
 
 
@@ -154,16 +193,3 @@ def _check_normalisation(key: str, value: Tensor) -> None:
         raise ValueError(
             f"The checkpoint's {key!r} is {value.flatten().tolist()}, the released models use {expected.tolist()}."
         )
-
-
-def _check_complete(converted: dict[str, Tensor], expected: dict[str, Tensor], left_over: list[str]) -> None:
-    left_over = [*left_over, *(key for key in converted if key not in expected)]
-    missing = [key for key in expected if key not in converted]
-    shapes = [
-        f"{key} {tuple(converted[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in converted and converted[key].shape != value.shape
-    ]
-    problems = (("left-over keys", left_over), ("missing keys", missing), ("other shapes", shapes))
-    if found := [f"{title}: {', '.join(keys)}" for title, keys in problems if keys]:
-        raise ValueError(f"The checkpoint does not fit this model (right dataset?); {'; '.join(found)}.")

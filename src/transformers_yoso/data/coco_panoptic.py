@@ -1,16 +1,20 @@
 """Reader of the COCO panoptic format: a folder of photos, a folder of PNG id maps and one JSON file."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch.utils.data import Dataset
 
+from ..models.image_inputs import read_image
 from .sample import VOID, PanopticSample, drop_empty_segments
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,19 +103,19 @@ class CocoPanopticDataset(Dataset):
         annotation = self.annotations[index]
         image_file = self.image_folder / self.image_names[index]
         png_file = self.png_folder / annotation["file_name"]
-        image = _decode_rgb(image_file)
-        ids = rgb_to_id(_decode_rgb(png_file))
-        if image.shape[:2] != ids.shape:
+        image = _decode(image_file, read_image)
+        ids = rgb_to_id(_decode(png_file, lambda png: np.array(png.convert("RGB"))))
+        if image.shape[1:] != ids.shape:
             raise ValueError(
                 f"{png_file}: the id map is {ids.shape[0]}x{ids.shape[1]} but its photo {image_file} is "
-                f"{image.shape[0]}x{image.shape[1]} (height x width)."
+                f"{image.shape[1]}x{image.shape[2]} (height x width)."
             )
         segments = annotation["segments_info"]
         segment_map = compact_segment_map(ids, [segment["id"] for segment in segments], str(png_file))
         labels = [self.categories.label_of_category[segment["category_id"]] for segment in segments]
         return drop_empty_segments(
             PanopticSample(
-                image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+                image=image,
                 segment_map=torch.from_numpy(segment_map),
                 class_labels=torch.tensor(labels, dtype=torch.int64),
                 is_crowd=torch.tensor([bool(segment.get("iscrowd", 0)) for segment in segments], dtype=torch.bool),
@@ -165,11 +169,11 @@ def compact_segment_map(ids: np.ndarray, segment_ids: list[int], source: str) ->
     return (index + VOID).astype(np.int32)
 
 
-def _decode_rgb(file: Path) -> np.ndarray:
+def _decode(file: Path, convert: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(file) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            return convert(image)
+    except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{file}: cannot be decoded ({error}).") from error
 
 

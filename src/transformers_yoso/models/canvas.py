@@ -11,6 +11,9 @@ from torch import Tensor
 
 SIZE_DIVISOR = 32
 
+MASK_STRIDE = 4
+"""One cell of the feature map and of the masks covers this many pixels of the canvas, in each direction."""
+
 # Logit of "surely not in the mask" for pixels outside of an image's own canvas; exact in float16.
 OUTSIDE_LOGIT = -1000.0
 
@@ -24,6 +27,13 @@ def image_sizes_from_mask(pixel_mask: Tensor) -> Tensor:
     """`(B, H, W)`, 1 for image and 0 for padding right and bottom -> heights and widths `(B, 2)` in pixels, int64."""
     valid = pixel_mask.bool()
     return torch.stack((valid.any(dim=2).sum(1), valid.any(dim=1).sum(1)), dim=1)
+
+
+def mask_from_image_sizes(image_sizes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Heights and widths `(B, 2)` -> bool masks `(B, H, W)` of `size`, true from the top left up to them."""
+    rows = torch.arange(size[0], device=image_sizes.device) < image_sizes[:, :1]
+    columns = torch.arange(size[1], device=image_sizes.device) < image_sizes[:, 1:]
+    return rows[:, :, None] & columns[:, None, :]
 
 
 def pad_to_divisor(pixel_values: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Configuration of YOSO (You Only Segment Once, CVPR 2023, arXiv 2303.14651)."""
 
+import os
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, TimmBackboneConfig
 
 from .pipeline_yoso import register_pipeline
-from .remote_code import AUTO_MAP
+from .remote_code import AUTO_MAP, save_remote_code
 
 NUM_FEATURE_LEVELS = 4
 LABEL_FIELDS = ("num_labels", "id2label", "label2id", "stuff_label_ids")
@@ -109,6 +110,11 @@ class YosoConfig(PreTrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """As in Transformers, with the map that `trust_remote_code` needs."""
         return super().to_dict() | {"auto_map": dict(AUTO_MAP)}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in Transformers; the folder also gets the code for `trust_remote_code=True`, before any upload."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        save_remote_code(save_directory)
 
     def validate_architecture(self) -> None:
         """Cross-field checks, run by `@strict` at construction."""

@@ -26,11 +26,15 @@ def list_images(images: Any) -> list[Any]:
         if not images:
             raise ValueError("The list of images is empty: hand in at least one image.")
         return [image for item in images for image in list_images(item)]
+    if isinstance(images, os.PathLike):
+        images = os.fspath(images)
     if isinstance(images, str):
         return [Image.open(images) if os.path.isfile(images) else load_image(images)]
     if isinstance(images, Image.Image):
         return [images]
     if isinstance(images, (np.ndarray, Tensor)):
+        if images.ndim == 4 and len(images) == 0:
+            raise ValueError("The batch of images is empty: hand in at least one image.")
         return list(images) if images.ndim == 4 else [images]
     raise ValueError(f"An image must be a PIL image, array, tensor, path or URL, not a {type(images).__name__}.")
 

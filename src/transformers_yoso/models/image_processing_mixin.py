@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,11 +117,10 @@ class YosoImageProcessingMixin:
         """As in Transformers, with the map that `trust_remote_code` needs."""
         return super().to_dict() | {"auto_map": dict(IMAGE_PROCESSOR_AUTO_MAP)}
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> list[str]:
-        """As in Transformers; the folder also gets the code for `trust_remote_code=True`."""
-        files = super().save_pretrained(save_directory, *args, **kwargs)
-        save_remote_code(save_directory)
-        return files
+    def to_json_file(self, json_file_path: str | os.PathLike) -> None:
+        """As in Transformers; the folder also gets the code for `trust_remote_code=True`, before any upload."""
+        super().to_json_file(json_file_path)
+        save_remote_code(Path(json_file_path).parent)
 
     def _standardize_kwargs(self, label_ids_to_fuse: Any = None, **kwargs: Any) -> dict[str, Any]:
         kwargs = super()._standardize_kwargs(**kwargs)
@@ -134,6 +134,11 @@ class YosoImageProcessingMixin:
                 "`size` must have the keys 'shortest_edge' and (optionally) 'longest_edge', or 'height' and 'width', "
                 f"but has {sorted(dict(size))}."
             )
+        for name in ("threshold", "mask_threshold", "overlap_mask_area_threshold"):
+            if kwargs.get(name) is not None and not 0 <= kwargs[name] <= 1:
+                raise ValueError(f"`{name}` must lie in [0, 1], but is {kwargs[name]}.")
+        if kwargs.get("size_divisor") is not None and kwargs["size_divisor"] < 1:
+            raise ValueError(f"`size_divisor` must be at least 1, but is {kwargs['size_divisor']}.")
         kwargs["label_ids_to_fuse"] = sorted(label_ids_to_fuse or ())
         return kwargs
 

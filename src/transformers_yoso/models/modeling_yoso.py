@@ -1,7 +1,6 @@
 """YOSO, real-time panoptic segmentation (You Only Segment Once, CVPR 2023, arXiv 2303.14651)."""
 
 import math
-import os
 from itertools import chain
 
 import torch
@@ -12,11 +11,13 @@ from transformers.utils.generic import can_return_tuple
 
 from .backbone import backbone_features, build_backbone
 from .canvas import (
+    MASK_STRIDE,
     OUTSIDE_LOGIT,
     ceil_to_divisor,
     group_by_canvas,
     image_sizes_from_mask,
     lay_on_canvas,
+    mask_from_image_sizes,
     pad_to_divisor,
 )
 from .configuration_yoso import YosoConfig
@@ -24,7 +25,6 @@ from .feature_pyramid_aggregator import FeaturePyramidAggregator
 from .modeling_outputs_yoso import YosoForUniversalSegmentationOutput, YosoModelOutput
 from .modulated_deformable_conv import ModulatedDeformableConv2d
 from .post_attention import KernelSelfAttention
-from .remote_code import save_remote_code
 from .separable_dynamic_decoder import HiddenLayers, SeparableDynamicDecoder
 from .set_criterion import SetCriterion
 
@@ -57,13 +57,11 @@ class YosoPreTrainedModel(PreTrainedModel):
     _no_split_modules = ("DecoderStage", "DeformableUpsampling")
     _supports_sdpa = True
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: object, **kwargs: object) -> None:
-        """As in Transformers; the folder also gets the code for `trust_remote_code=True`."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        save_remote_code(save_directory)
-
     def _set_gradient_checkpointing(self, enable: bool = True, *args: object, **kwargs: object) -> None:
-        """As in Transformers, for the decoder's stages; timm's backbones, where most memory goes, have their own."""
+        """As in Transformers, for the decoder's stages; timm's backbones, where most memory goes, have their own.
+
+        Batch norms of the backbone that are trained see a batch twice and so update their statistics twice.
+        """
         super()._set_gradient_checkpointing(enable, *args, **kwargs)
         for module in self.modules():
             if isinstance(module, TimmBackbone) and hasattr(module._backbone, "set_grad_checkpointing"):
@@ -131,6 +129,8 @@ def init_conv_defaults(conv: nn.Conv2d) -> None:
 class YosoModel(YosoPreTrainedModel):
     """Backbone, feature pyramid aggregator and separable dynamic decoder: features, kernels and masks of each stage."""
 
+    _keys_to_ignore_on_load_unexpected = (r"class_branches\.",)
+
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
         self.backbone = build_backbone(config.backbone_config)
@@ -182,6 +182,10 @@ class YosoModel(YosoPreTrainedModel):
 
         groups = None
         if pixel_mask is not None and not self.training and not torch.compiler.is_compiling():
+            if not torch.equal(mask_from_image_sizes(image_sizes, pixel_mask.shape[-2:]), pixel_mask.bool()):
+                raise ValueError(
+                    "`pixel_mask` must be a rectangle of ones from the top left; pad right and bottom only."
+                )
             groups = group_by_canvas(image_sizes, tuple(padded.shape[-2:]))
         outputs = self._forward_canvas(padded) if groups is None else self._forward_groups(padded, groups)
 
@@ -204,7 +208,7 @@ class YosoModel(YosoPreTrainedModel):
         )
 
     def _forward_groups(self, pixel_values: Tensor, groups: dict[tuple[int, int], list[int]]) -> YosoModelOutput:
-        size = tuple(length // 4 for length in pixel_values.shape[-2:])
+        size = tuple(length // MASK_STRIDE for length in pixel_values.shape[-2:])
         order = torch.tensor([*chain.from_iterable(groups.values())], device=pixel_values.device).argsort()
         parts = [
             self._forward_canvas(pixel_values[indices, :, : canvas[0], : canvas[1]])
@@ -301,7 +305,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
                 class_logits=class_logits,
                 mask_labels=[masks.to(self.device) for masks in mask_labels],
                 class_labels=[labels.to(self.device, torch.long) for labels in class_labels],
-                canvas_size=tuple(4 * length for length in outputs.feature_map.shape[-2:]),
+                canvas_size=tuple(MASK_STRIDE * length for length in outputs.feature_map.shape[-2:]),
                 num_items_in_batch=num_items_in_batch,
             )
             loss = sum(loss_dict.values())
@@ -339,6 +343,11 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
             )
         canvas = [ceil_to_divisor(length) for length in size]
         for index, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
+            if not isinstance(masks, Tensor) or not isinstance(labels, Tensor):
+                raise ValueError(
+                    f"`mask_labels` and `class_labels` must be lists of tensors, got {type(masks).__name__} and "
+                    f"{type(labels).__name__} for image {index}."
+                )
             if masks.dim() not in (2, 3) or (masks.dim() == 2 and not is_integer(masks)):
                 raise ValueError(
                     f"`mask_labels[{index}]` must be masks (n, height, width) or an integer id map (height, width), "

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .canvas import ceil_to_divisor
-
-MASK_STRIDE = 4
-"""One cell of the mask grid covers this many pixels of the canvas, in each direction."""
+from .canvas import MASK_STRIDE, ceil_to_divisor
 
 MAX_INSTANCES = 100
 """Instances kept per image, the official `topk_per_image`."""
@@ -137,7 +134,8 @@ def instance_segmentation(
 
     Returns:
         `segmentation`: int32 (height, width), 0 = void, ids from 1; where instances overlap, the one with the higher
-        score is on top. With `return_masks` instead bool (instances, height, width), in the order of `segments_info`.
+        score is on top, and what has no pixel in the map, as it is covered or shares its query with a better pair, is
+        left out. With `return_masks` instead bool (instances, height, width), in the order of `segments_info`.
         `segments_info`: one dict per instance, with `id`, `label_id`, `was_fused` (False) and `score`.
     """
     num_queries, num_labels = class_logits.shape[0], class_logits.shape[-1] - 1
@@ -151,17 +149,20 @@ def instance_segmentation(
     columns = [scores, labels, areas[mask_of_pair], mask_of_pair]
     table = torch.stack([column.double() for column in columns], dim=1).tolist()
 
+    pixels_of_code = codes.flatten().int().bincount(minlength=len(queries) + 1).tolist()
+
     segments_info: list[dict[str, Any]] = []
     kept_masks: list[int] = []
     id_of_code = [0] * (len(queries) + 1)
     for score, label, area, mask in table:
-        if area == 0 or not score >= threshold:
+        mask = int(mask)
+        shown_in_map = pixels_of_code[mask + 1] > 0 and not id_of_code[mask + 1]
+        if area == 0 or not score >= threshold or not (return_masks or shown_in_map):
             continue
-        segment_id, mask = len(segments_info) + 1, int(mask)
+        segment_id = len(segments_info) + 1
         segments_info.append({"id": segment_id, "label_id": int(label), "was_fused": False, "score": round(score, 6)})
         kept_masks.append(mask)
-        # Pairs of one query share its mask: the map shows the best of them, which comes first.
-        id_of_code[mask + 1] = id_of_code[mask + 1] or segment_id
+        id_of_code[mask + 1] = segment_id
     segmentation = masks[kept_masks] if return_masks else look_up(id_of_code, codes)
     return {"segmentation": segmentation, "segments_info": segments_info}
 

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 
+from .canvas import MASK_STRIDE
 from .image_resizing import get_padded_size, get_resized_image_size
 from .post_processing import (
-    MASK_STRIDE,
     binary_mask_to_rle,
     instance_segmentation,
     panoptic_segmentation,
@@ -80,8 +80,8 @@ class YosoPostProcessingMixin:
         Instances may overlap: ask for `return_coco_annotation` or `return_binary_maps` to get each whole.
 
         Args:
-            threshold: Least score, class probability times mean mask probability inside the mask. `None` keeps every
-                instance with a mask: the saved `threshold` is one of class probabilities, for panoptic segmentation.
+            threshold: Least score, class probability times mean mask probability inside the mask; 0 keeps every
+                instance with a mask, as the authors' evaluation does.
             overlap_mask_area_threshold: Not used, as instances do not compete for pixels; accepted because pipelines
                 pass it.
 
@@ -97,7 +97,7 @@ class YosoPostProcessingMixin:
         for logits_and_sizes in self._split_outputs(outputs, target_sizes, resized_sizes):
             result = instance_segmentation(
                 *logits_and_sizes,
-                threshold=0.0 if threshold is None else threshold,
+                threshold=self._saved_unless_given("threshold", threshold),
                 mask_threshold=self._saved_unless_given("mask_threshold", mask_threshold),
                 return_masks=return_coco_annotation or return_binary_maps,
             )
@@ -162,6 +162,10 @@ class YosoPostProcessingMixin:
         self, outputs: Any, target_sizes: ImageSizes | None, resized_sizes: ImageSizes | None
     ) -> list[tuple[Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
         """Per image (class logits, mask logits, image size, target size)."""
+        if not outputs.class_queries_logits.isfinite().all():
+            raise ValueError(
+                "The class logits hold NaN or infinite values: check the model's input and weights, and its dtype."
+            )
         image_sizes = self.resolve_image_sizes(outputs, target_sizes, resized_sizes)
         batch_size = len(image_sizes)
         target_sizes = image_sizes if target_sizes is None else _as_sizes(target_sizes, batch_size, "target_sizes")
