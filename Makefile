@@ -34,7 +34,7 @@ $(VENV)/.installed: pyproject.toml | $(PY)
 
 $(VENV)/.installed-dev: pyproject.toml | $(PY)
 	@echo "==> Installing transformers-yoso with the tools for tests into $(VENV) (some minutes the first time)"
-	@$(PIP) install -qq --editable ".[train,eval,dev]"
+	@$(PIP) install -qq --editable ".[dev]"
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed

@@ -113,7 +113,7 @@ def test_states_of_disjoint_photos_add_up():
         first.update(*photo)
     for photo in photos[4:]:
         second.update(*photo)
-    first.merge(second)
+    first.load_state(first.state() + second.state())
     np.testing.assert_allclose(first.state(), whole.state(), rtol=1e-12)
     assert first.compute()["all"] == pytest.approx(whole.compute()["all"])
 

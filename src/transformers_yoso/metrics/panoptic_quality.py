@@ -87,10 +87,6 @@ class PanopticQuality:
         np.add.at(self.false_positives, labels[~matched_predictions & has_pixels & ~ignored], 1)
         np.add.at(self.false_negatives, target_labels[~matched_targets & ~crowd], 1)
 
-    def merge(self, other: "PanopticQuality") -> None:
-        """Adds what another accumulator (of other photos) counted."""
-        self.load_state(self.state() + other.state())
-
     def state(self) -> np.ndarray:
         """The counts as float64 `(4, num_labels)`; states of disjoint sets of photos may be added."""
         return np.stack([self.iou_sum, self.true_positives, self.false_positives, self.false_negatives])

@@ -294,11 +294,8 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         )
 
         every_stage = self.training or has_labels or bool(output_auxiliary_logits)
-        first_stage = 0 if every_stage else self.config.num_stages - 1
-        branches = zip(self.class_branches[first_stage:], outputs.kernels[first_stage + 1 :], strict=True)
-        class_logits = (None,) * (first_stage + 1) + tuple(branch(kernels) for branch, kernels in branches)
-
-        loss, loss_dict = None, None
+        class_logits = self._class_logits(outputs.kernels, every_stage)
+        loss_dict = None
         if has_labels:
             loss_dict = self.criterion(
                 mask_logits=outputs.masks_queries_logits,
@@ -308,9 +305,8 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
                 canvas_size=tuple(MASK_STRIDE * length for length in outputs.feature_map.shape[-2:]),
                 num_items_in_batch=num_items_in_batch,
             )
-            loss = sum(loss_dict.values())
         return YosoForUniversalSegmentationOutput(
-            loss=loss,
+            loss=None if loss_dict is None else sum(loss_dict.values()),
             class_queries_logits=class_logits[-1],
             masks_queries_logits=outputs.masks_queries_logits[-1],
             auxiliary_logits=self._auxiliary_logits(outputs, class_logits) if every_stage else None,
@@ -321,6 +317,12 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _class_logits(self, kernels: tuple[Tensor, ...], every_stage: bool) -> tuple[Tensor | None, ...]:
+        """Class logits of each stage, `None` for the proposal kernels and for stages that nobody reads."""
+        first_stage = 0 if every_stage else self.config.num_stages - 1
+        branches = zip(self.class_branches[first_stage:], kernels[first_stage + 1 :], strict=True)
+        return (None,) * (first_stage + 1) + tuple(branch(refined) for branch, refined in branches)
 
     @staticmethod
     def _auxiliary_logits(
