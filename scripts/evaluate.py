@@ -37,7 +37,7 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision, cpu=arguments.use_cpu)
     dataset = CocoPanopticDataset.from_folder(arguments.dataset_dir, arguments.split)
     model = YosoForUniversalSegmentation.from_pretrained(arguments.model_name_or_path, dtype=torch.float32)
-    names = {label: name for label, name in model.config.id2label.items()}
+    names = model.config.id2label
     if names != dataset.categories.id2label:
         raise ValueError(
             f"The labels of {arguments.model_name_or_path} ({len(names)}) and the categories of {dataset.json_file} "

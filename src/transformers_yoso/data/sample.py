@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-VOID = -1
-"""Value of unlabelled pixels in a compact segment map."""
+from ..models.segmentation_targets import VOID
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from transformers.utils import TensorType
 from .canvas import SIZE_DIVISOR
 from .image_inputs import list_images, list_segmentation_maps, read_segmentation_map
 from .image_resizing import get_padded_size, get_resized_image_size, resize_id_map
+from .post_processing_mixin import check_fraction
 from .remote_code import IMAGE_PROCESSOR_AUTO_MAP, save_remote_code
 from .segmentation_targets import VOID, binary_masks, compact_id_map
 
@@ -135,8 +136,8 @@ class YosoImageProcessingMixin:
                 f"but has {sorted(dict(size))}."
             )
         for name in ("threshold", "mask_threshold", "overlap_mask_area_threshold"):
-            if kwargs.get(name) is not None and not 0 <= kwargs[name] <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1], but is {kwargs[name]}.")
+            if kwargs.get(name) is not None:
+                check_fraction(name, kwargs[name])
         if kwargs.get("size_divisor") is not None and kwargs["size_divisor"] < 1:
             raise ValueError(f"`size_divisor` must be at least 1, but is {kwargs['size_divisor']}.")
         kwargs["label_ids_to_fuse"] = sorted(label_ids_to_fuse or ())

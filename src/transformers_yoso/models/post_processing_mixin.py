@@ -174,9 +174,14 @@ class YosoPostProcessingMixin:
 
     def _saved_unless_given(self, name: str, value: float | None) -> float:
         value = getattr(self, name) if value is None else value
-        if not 0 <= value <= 1:
-            raise ValueError(f"`{name}` must lie in [0, 1], but is {value}.")
+        check_fraction(name, value)
         return value
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raises `ValueError` naming the threshold `name` if its value lies outside of [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must lie in [0, 1], but is {value}.")
 
 
 def _as_sizes(sizes: ImageSizes, batch_size: int, name: str) -> list[tuple[int, int]]:
