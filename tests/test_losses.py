@@ -343,3 +343,37 @@ def test_loss_of_98_segments_makes_no_tensor_of_the_size_of_the_photo(as_masks: 
         losses = compute(predictions, labels, criterion(num_points=256), canvas_size=size)
         sum(losses.values()).backward()
     assert 0 < largest.nbytes < 1024 * 1024 * 4
+
+
+# Points of each image's own
+
+
+def test_with_point_seeds_an_image_has_the_mask_losses_that_it_has_alone() -> None:
+    torch.manual_seed(0)
+    predictions, labels = random_predictions(), random_labels([3, 2], CANVAS)
+    options = {"num_items_in_batch": 5.0}
+    together = compute(predictions, labels, point_seeds=[11, 12], **options)
+    alone = []
+    for index, seed in ((1, 12), (0, 11)):
+        image = slice(index, index + 1)
+        one = {
+            name: tuple(None if stage is None else stage[image] for stage in stages)
+            for name, stages in predictions.items()
+        }
+        target = {name: values[image] for name, values in labels.items()}
+        alone.append(compute(one, target, point_seeds=[seed], **options))
+    for name in ("stage0_loss_mask", "stage0_loss_dice", "stage1_loss_mask", "stage1_loss_dice"):
+        torch.testing.assert_close(together[name], alone[0][name] + alone[1][name])
+
+
+def test_point_seeds_leave_the_global_generator_alone_and_must_be_one_an_image() -> None:
+    torch.manual_seed(0)
+    model, labels = tiny_model(), random_labels([3, 2], CANVAS)
+    images = torch.randn(2, 3, *CANVAS)
+    before = torch.random.get_rng_state()
+    first = model(images, **labels, point_seeds=[1, 2]).loss
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert first == model(images, **labels, point_seeds=[1, 2]).loss
+    assert first != model(images, **labels, point_seeds=[3, 2]).loss
+    with pytest.raises(ValueError, match="2 images need as many `point_seeds`, got 1"):
+        model(images, **labels, point_seeds=[1])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .point_sampling import sample_mask_logits, sample_target_masks
+from .point_sampling import draw_points, sample_mask_logits, sample_target_masks
 
 
 def pairwise_mask_cost(logits: Tensor, targets: Tensor) -> Tensor:
@@ -41,6 +41,7 @@ class HungarianMatcher(nn.Module):
         mask_labels: list[Tensor],
         class_labels: list[Tensor],
         canvas_size: tuple[int, int],
+        generators: list[torch.Generator] | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """
         Args:
@@ -49,14 +50,17 @@ class HungarianMatcher(nn.Module):
             mask_labels (`list[Tensor]`), class_labels (`list[Tensor]`): Targets of each image, see
                 [`YosoForUniversalSegmentation.forward`].
             canvas_size (`tuple[int, int]`): Height and width of the padded input in pixels.
+            generators (`list[torch.Generator]`, *optional*): See [`draw_points`].
 
         Returns:
             For each image the indices of the matched queries, ascending, and of their segments.
         """
         matches = []
         for index, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
-            points = torch.rand(1, self.num_points, 2, device=mask_logits.device)[0]
-            logits = sample_mask_logits(mask_logits[index].float(), points)
+            image_logits = mask_logits[index].float()
+            generator = None if generators is None else [generators[index]]
+            points = draw_points([1], self.num_points, image_logits, generator)[0]
+            logits = sample_mask_logits(image_logits, points)
             segments = torch.arange(len(labels), device=labels.device)
             targets = sample_target_masks(masks, segments, points, canvas_size)
             cost = self.mask_weight * pairwise_mask_cost(logits, targets)

@@ -263,6 +263,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         output_attentions: bool | None = None,
         output_auxiliary_logits: bool | None = None,
         num_items_in_batch: Tensor | float | None = None,
+        point_seeds: list[int] | None = None,
         **kwargs: object,
     ) -> YosoForUniversalSegmentationOutput:
         """
@@ -274,8 +275,8 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
             class_labels (`list[Tensor]`, *optional*): For each image the label ids `(n,)` of its segments.
             output_hidden_states, output_attentions, output_auxiliary_logits (`bool`, *optional*): What to return
                 besides.
-            num_items_in_batch (`float`, *optional*): Target masks the mask losses are divided by, see
-                [`SetCriterion.forward`].
+            num_items_in_batch (`float`, *optional*), point_seeds (`list[int]`, *optional*): What the mask losses are
+                divided by, and seeds of each image's loss points; see [`SetCriterion.forward`].
 
         Raises:
             ValueError: if the inputs and labels do not fit to each other or to the config.
@@ -285,6 +286,8 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
             raise ValueError("Give both `mask_labels` and `class_labels`, or none of them.")
         if has_labels:
             self._check_labels(mask_labels, class_labels, pixel_values.shape)
+            if point_seeds is not None and len(point_seeds) != len(pixel_values):
+                raise ValueError(f"{len(pixel_values)} images need as many `point_seeds`, got {len(point_seeds)}.")
         outputs = self.model(
             pixel_values,
             pixel_mask=pixel_mask,
@@ -304,6 +307,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
                 class_labels=[labels.to(self.device, torch.long) for labels in class_labels],
                 canvas_size=tuple(MASK_STRIDE * length for length in outputs.feature_map.shape[-2:]),
                 num_items_in_batch=num_items_in_batch,
+                point_seeds=point_seeds,
             )
         return YosoForUniversalSegmentationOutput(
             loss=None if loss_dict is None else sum(loss_dict.values()),

@@ -43,8 +43,39 @@ def sample_target_masks(target: Tensor, segments: Tensor, points: Tensor, canvas
     return (hits * weights).sum(-1)
 
 
+def draw_points(
+    counts: list[int], num_points: int, like: Tensor, generators: list[torch.Generator] | None = None
+) -> Tensor:
+    """Uniform points for the masks of several images.
+
+    Args:
+        counts (`list[int]`): Masks of each image, M in all.
+        num_points (`int`): P, points a mask.
+        like (`Tensor`): Gives device and dtype.
+        generators (`list[torch.Generator]`, *optional*): One an image, so that its points do not depend on the other
+            images of the batch. By default torch's global generator draws all in one call, as in the released code.
+
+    Returns:
+        `Tensor` of shape `(M, P, 2)`.
+    """
+    draw = {"device": like.device, "dtype": like.dtype}
+    if generators is None:
+        return torch.rand(sum(counts), num_points, 2, **draw)
+    return torch.cat(
+        [
+            torch.rand(count, num_points, 2, generator=generator, **draw)
+            for count, generator in zip(counts, generators, strict=True)
+        ]
+    )
+
+
 def sample_uncertain_points(
-    mask_logits: Tensor, num_points: int, oversample_ratio: float, importance_sample_ratio: float
+    mask_logits: Tensor,
+    num_points: int,
+    oversample_ratio: float,
+    importance_sample_ratio: float,
+    counts: list[int] | None = None,
+    generators: list[torch.Generator] | None = None,
 ) -> Tensor:
     """Points for the mask losses: the most uncertain of an oversampled uniform draw, and uniform ones.
 
@@ -53,15 +84,15 @@ def sample_uncertain_points(
         num_points (`int`): P.
         oversample_ratio (`float`): The draw has `int(P * oversample_ratio)` points.
         importance_sample_ratio (`float`): `int(P * importance_sample_ratio)` of the P points are uncertain ones.
+        counts (`list[int]`, *optional*), generators (`list[torch.Generator]`, *optional*): See [`draw_points`].
 
     Returns:
         `Tensor` of shape `(M, P, 2)`.
     """
-    num_masks = mask_logits.shape[0]
+    counts = [mask_logits.shape[0]] if counts is None else counts
     num_uncertain = int(importance_sample_ratio * num_points)
-    draw = {"device": mask_logits.device, "dtype": mask_logits.dtype}
-    points = torch.rand(num_masks, int(num_points * oversample_ratio), 2, **draw)
+    points = draw_points(counts, int(num_points * oversample_ratio), mask_logits, generators)
     uncertainty = -sample_mask_logits(mask_logits, points).abs()
     most_uncertain = uncertainty.topk(num_uncertain, dim=1).indices
     points = points.gather(1, most_uncertain.unsqueeze(-1).expand(-1, -1, 2))
-    return torch.cat((points, torch.rand(num_masks, num_points - num_uncertain, 2, **draw)), dim=1)
+    return torch.cat((points, draw_points(counts, num_points - num_uncertain, mask_logits, generators)), dim=1)

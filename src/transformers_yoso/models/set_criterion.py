@@ -59,6 +59,7 @@ class SetCriterion(nn.Module):
         class_labels: list[Tensor],
         canvas_size: tuple[int, int],
         num_items_in_batch: Tensor | float | None = None,
+        point_seeds: list[int] | None = None,
     ) -> dict[str, Tensor]:
         """
         Args:
@@ -68,19 +69,24 @@ class SetCriterion(nn.Module):
             canvas_size (`tuple[int, int]`): Height and width of the padded input in pixels.
             num_items_in_batch (`float`, *optional*): What the mask losses are divided by, for gradient accumulation.
                 By default the target masks of this batch, averaged over the processes, at least 1.
+            point_seeds (`list[int]`, *optional*): One an image. Its points for matching and losses then depend on its
+                seed only, not on the batch that it is in. By default torch's global generator draws them.
 
         Returns:
             Weighted losses `stage{i}_loss_{cross_entropy,mask,dice}`; their sum is the loss.
         """
         num_masks = self.count_masks(class_labels) if num_items_in_batch is None else num_items_in_batch
+        generators = None
+        if point_seeds is not None:
+            generators = [torch.Generator(mask_logits[0].device).manual_seed(seed) for seed in point_seeds]
         losses = {}
         with torch.autocast(device_type=mask_logits[0].device.type, enabled=False):
             for stage, (masks, classes) in enumerate(zip(mask_logits, class_logits, strict=True)):
-                matches = self.matcher(masks, classes, mask_labels, class_labels, canvas_size)
+                matches = self.matcher(masks, classes, mask_labels, class_labels, canvas_size, generators)
                 if classes is not None:
                     loss = self.class_loss(classes.float(), class_labels, matches)
                     losses[f"stage{stage}_loss_cross_entropy"] = self.matcher.class_weight * loss
-                bce, dice = self.mask_losses(masks, mask_labels, matches, canvas_size, num_masks)
+                bce, dice = self.mask_losses(masks, mask_labels, matches, canvas_size, num_masks, generators)
                 losses[f"stage{stage}_loss_mask"] = self.matcher.mask_weight * bce
                 losses[f"stage{stage}_loss_dice"] = self.matcher.dice_weight * dice
         return losses
@@ -111,6 +117,7 @@ class SetCriterion(nn.Module):
         matches: list[tuple[Tensor, Tensor]],
         canvas_size: tuple[int, int],
         num_masks: Tensor | float,
+        generators: list[torch.Generator] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Point-sampled BCE and dice of the matched masks of the batch."""
         matched = torch.cat([masks[queries] for masks, (queries, _) in zip(mask_logits, matches, strict=True)]).float()
@@ -118,10 +125,11 @@ class SetCriterion(nn.Module):
             zero = matched.sum()
             return zero, zero
         with torch.no_grad():
+            counts = [len(queries) for queries, _ in matches]
             points = sample_uncertain_points(
-                matched, self.num_points, self.oversample_ratio, self.importance_sample_ratio
+                matched, self.num_points, self.oversample_ratio, self.importance_sample_ratio, counts, generators
             )
-            points_of_images = points.split([len(queries) for queries, _ in matches])
+            points_of_images = points.split(counts)
             targets = torch.cat(
                 [
                     sample_target_masks(masks, segments, image_points, canvas_size)
