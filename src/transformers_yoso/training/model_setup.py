@@ -12,6 +12,7 @@ from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
 from .arguments import DataArguments, ModelArguments
 from .backbone_weights import load_backbone_weights
+from .freezing import freeze_first_stages
 
 
 def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoForUniversalSegmentation:
@@ -21,15 +22,19 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
     Raises:
         ValueError, FileNotFoundError: the backbone weights do not fit, see `load_backbone_weights`.
     """
-    labels = {
+    changes = {
         "id2label": categories.id2label,
         "label2id": {name: label for label, name in categories.id2label.items()},
         "stuff_label_ids": categories.stuff_label_ids,
     }
+    if arguments.train_num_points is not None:
+        changes["train_num_points"] = arguments.train_num_points
     if arguments.model_name_or_path is not None:
-        return YosoForUniversalSegmentation.from_pretrained(
-            arguments.model_name_or_path, dtype=torch.float32, ignore_mismatched_sizes=True, **labels
+        model = YosoForUniversalSegmentation.from_pretrained(
+            arguments.model_name_or_path, dtype=torch.float32, ignore_mismatched_sizes=True, **changes
         )
+        freeze_first_stages(model.model.backbone, arguments.frozen_stages)
+        return model
     config = YosoConfig(
         backbone_config=TimmBackboneConfig(
             backbone=arguments.backbone,
@@ -42,12 +47,12 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
         feedforward_dim=arguments.feedforward_dim,
         num_queries=arguments.num_queries,
         temperature=arguments.temperature,
-        train_num_points=arguments.train_num_points,
-        **labels,
+        **changes,
     )
     model = YosoForUniversalSegmentation(config)
     if arguments.backbone_weights is not None:
         load_backbone_weights(model.model.backbone, arguments.backbone_weights)
+    freeze_first_stages(model.model.backbone, arguments.frozen_stages)
     return model
 
 
