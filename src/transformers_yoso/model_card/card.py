@@ -1,0 +1,186 @@
+"""The `README.md` of a checkpoint folder, made from the records of its run, evaluation and measurements."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from ..models.image_processing_yoso import YosoImageProcessor
+from ..models.modeling_yoso import YosoForUniversalSegmentation
+from .learning_curve import draw_learning_curve, quality_curve, time_axis
+from .limits import measured_limits
+from .markdown_tables import (
+    NOT_RECORDED,
+    argument_table,
+    describe,
+    duration,
+    markdown_table,
+    percent,
+    quality_table,
+    speed_table,
+    split_table,
+    without_folders,
+)
+from .metadata import card_metadata, hub_id
+from .records import Record, read_log, read_record, read_run_file
+from .reported_quality import ReportedQuality
+from .sample_picture import save_sample_picture
+
+TEMPLATE = Path(__file__).with_name("template.md")
+CARD_FILE, SAMPLE_FILE, CURVE_FILE = "README.md", "sample.jpg", "learning_curve.png"
+
+
+def write_model_card(
+    checkpoint: str | os.PathLike,
+    *,
+    evaluation: Record = None,
+    run_dir: str | os.PathLike | None = None,
+    dataset: Record = None,
+    speed: Record = None,
+    reported: ReportedQuality | None = None,
+    sample_photo: str | os.PathLike | None = None,
+    weights_license: str | None = None,
+    title: str | None = None,
+    hub_model_id: str | None = None,
+    origin: str | None = None,
+    limits: str | None = None,
+) -> Path:
+    """
+    Writes `README.md` (with `sample.jpg` and `learning_curve.png` where there is something to show) into a checkpoint.
+
+    Numbers come from the records only; a part without a record is marked as not measured.
+
+    Args:
+        checkpoint: folder with configuration, processor and weights.
+        evaluation: scores in [0, 1] as `scripts/evaluate.py --output_json` writes them, a file or its content.
+        run_dir: folder of the training run with `arguments.json`, `log.jsonl` and `run.json`, each if it is there.
+        dataset: `name`, `license`, `source` and `splits` (counts by split); by default that of `run.json`.
+        speed: `hardware` and `results`, each with `milliseconds`, `size`, `precision`, `batch_size` and `what`.
+        reported: quality that a publication gives for these weights.
+        sample_photo: photo to segment for the picture.
+        weights_license: Hub identifier, for example "cc-by-4.0".
+        title: by default the folder's name.
+        hub_model_id: name on the Hub for the example of use; by default the folder's name.
+        origin: sentences about where the weights come from.
+        limits: the author's own words about limits, beside those that follow from the records.
+
+    Returns:
+        The card's file.
+
+    Raises:
+        FileNotFoundError: the checkpoint or a named file is missing.
+        ValueError: a record is broken; the message names the file.
+    """
+    folder = Path(checkpoint)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no checkpoint folder (config.json is missing).")
+    model = YosoForUniversalSegmentation.from_pretrained(folder)
+    image_processor = YosoImageProcessor.from_pretrained(folder)
+    scores = read_record(evaluation, "evaluation")
+    run = read_run_file(run_dir, "run.json")
+    arguments, log = read_run_file(run_dir, "arguments.json"), read_log(run_dir)
+    data = read_record(dataset, "dataset description") or run.get("dataset", {})
+    speeds = read_record(speed, "speed measurement")
+    title = title or folder.resolve().name
+    base_model = arguments.get("model_name_or_path")
+    metadata = card_metadata(title, data, scores, reported, weights_license, base_model)
+    card = ModelCard.from_template(
+        metadata,
+        template_path=str(TEMPLATE),
+        title=title,
+        model_id=hub_model_id or folder.resolve().name,
+        **model_facts(model),
+        has_remote_code=(folder / "modeling_yoso.py").is_file(),
+        processor=image_processor,
+        origin=origin,
+        dataset=data,
+        split_table=split_table(data["splits"]) if data.get("splits") else None,
+        evaluation=scores,
+        quality_table=quality_table(scores) if scores else None,
+        other_scores=other_scores(scores),
+        reported=reported,
+        run=run,
+        arguments=arguments,
+        log=log,
+        training_table=training_table(run, arguments, log),
+        argument_table=argument_table(arguments) if arguments else None,
+        learning_curve=draw_learning_curve(log, folder / CURVE_FILE),
+        speed_table=speed_table(speeds) if speeds else None,
+        speed_hardware=describe(speeds.get("hardware", {})),
+        sample=sample_facts(model, image_processor, sample_photo, folder / SAMPLE_FILE),
+        limits=[*measured_limits(model.config.num_queries, scores, run, data), *([limits] if limits else [])],
+        weights_license=weights_license,
+    )
+    unfinished = folder / f".unfinished-{CARD_FILE}"
+    card.save(unfinished)
+    return unfinished.replace(folder / CARD_FILE)
+
+
+def model_facts(model: YosoForUniversalSegmentation) -> dict[str, Any]:
+    """Size, backbone and classes of the model."""
+    config = model.config
+    num_stuff = len(set(config.stuff_label_ids))
+    names = list(config.id2label.values())
+    shown = names if len(names) <= 20 else [*names[:20], f"and {len(names) - 20} more"]
+    return {
+        "num_parameters": model.num_parameters(),
+        "backbone": getattr(config.backbone_config, "backbone", None) or config.backbone_config.model_type,
+        "num_things": config.num_labels - num_stuff,
+        "num_stuff": num_stuff,
+        "labels": ", ".join(shown),
+    }
+
+
+def sample_facts(
+    model: YosoForUniversalSegmentation,
+    image_processor: YosoImageProcessor,
+    photo: str | os.PathLike | None,
+    picture_file: Path,
+) -> dict[str, Any] | None:
+    """Draws the sample picture; `None` without a photo."""
+    if photo is None:
+        return None
+    num_segments = save_sample_picture(model, image_processor, photo, picture_file)
+    return {"photo": Path(photo).name, "num_segments": num_segments}
+
+
+def other_scores(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Instance AP and mIoU in per cent, where they were measured."""
+    scores = []
+    if "ap" in evaluation.get("instance", {}):
+        scores.append(("Instance AP", percent(evaluation["instance"]["ap"])))
+    if "miou" in evaluation.get("semantic", {}):
+        scores.append(("mIoU", percent(evaluation["semantic"]["miou"])))
+    return scores
+
+
+def training_table(run: Mapping[str, Any], arguments: Mapping[str, Any], log: list[dict[str, Any]]) -> str:
+    """Recipe, steps, photos, time, hardware, loss and PQ on the way."""
+    hardware = describe(run.get("hardware", {}))
+    steps = run.get("steps", log[-1]["step"] if log else NOT_RECORDED)
+    rows = [
+        ("recipe", arguments.get("recipe") or "arguments below"),
+        ("steps", steps),
+        ("photos seen", run.get("images_seen", NOT_RECORDED)),
+        ("time", duration(run.get("seconds"))),
+        ("hardware", hardware),
+        ("processes", run.get("num_processes", NOT_RECORDED)),
+        ("precision", run.get("mixed_precision") or arguments.get("mixed_precision") or NOT_RECORDED),
+        ("seed", run.get("seed", arguments.get("seed", NOT_RECORDED))),
+    ]
+    axis = time_axis(log)
+    positions, values = quality_curve(log, axis)
+    if values:
+        best = max(range(len(values)), key=values.__getitem__)
+        unit = axis.replace("_", " ")
+        rows.append(
+            ("PQ during the run", f"last {values[-1]:.1f}, best {values[best]:.1f} at {positions[best]} {unit}")
+        )
+    if "command" in run:
+        rows.append(("command", f"`{without_folders(run['command'])}`"))
+    base_model = arguments.get("model_name_or_path")
+    if base_model:
+        rows.append(("started from", hub_id(base_model) or Path(base_model).name))
+    return markdown_table(["", ""], rows)

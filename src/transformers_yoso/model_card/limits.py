@@ -1,0 +1,42 @@
+"""What a reader must not expect from a checkpoint, as far as the records tell."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def measured_limits(
+    num_queries: int, evaluation: Mapping[str, Any], run: Mapping[str, Any], dataset: Mapping[str, Any]
+) -> list[str]:
+    """Sentences that follow from the configuration, the evaluation, the run and the data."""
+    sentences = [f"At most {num_queries} segments a photo, as there are {num_queries} queries."]
+    if evaluation:
+        sentences += quality_limits(evaluation.get("per_class", {}))
+        if "best_step" in run:
+            sentences.append(
+                f"The weights are those of step {run['best_step']}, chosen by PQ on the validation split: the PQ above "
+                "is that of the best of several evaluations, not of unseen photos."
+            )
+    else:
+        sentences.append("Its quality was not measured.")
+    train = dataset.get("splits", {}).get("train", {})
+    if "num_images" in train:
+        sentences.append(
+            f"Trained on {train['num_images']} photos of one dataset; photos of another kind were not measured."
+        )
+    return sentences
+
+
+def quality_limits(per_class: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+    """Which classes were not in the evaluated photos, and which were never found in them."""
+    counts = {
+        name: [scores.get(key, 0) for key in ("true_positives", "false_positives", "false_negatives")]
+        for name, scores in per_class.items()
+    }
+    missed = [name for name, (found, _, lost) in counts.items() if not found and lost]
+    absent = [name for name, (found, _, lost) in counts.items() if not found and not lost]
+    sentences = []
+    if missed:
+        sentences.append(f"Never found in the evaluated photos: {', '.join(missed)}.")
+    if absent:
+        sentences.append(f"Not measured, as the evaluated photos show none: {', '.join(absent)}.")
+    return sentences
