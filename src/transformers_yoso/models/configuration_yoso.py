@@ -52,6 +52,8 @@ class YosoConfig(PreTrainedConfig):
     model_type = "yoso_panoptic"
     sub_configs: ClassVar[dict] = {"backbone_config": AutoConfig}
     attribute_map: ClassVar[dict] = {"hidden_size": "hidden_dim", "num_hidden_layers": "num_stages"}
+    # Transformers' `Trainer` keeps the other outputs of all photos: what post-processing reads.
+    keys_to_ignore_at_inference: ClassVar[list] = ["auxiliary_logits", "loss_dict", "last_hidden_state", "feature_map"]
 
     backbone_config: dict | PreTrainedConfig | None = None
     pyramid_channels: list[int] | tuple[int, ...] | None = None

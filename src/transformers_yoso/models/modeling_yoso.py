@@ -236,6 +236,9 @@ class YosoModel(YosoPreTrainedModel):
 class YosoForUniversalSegmentation(YosoPreTrainedModel):
     """YOSO with class branches and the set-prediction loss, for panoptic, instance and semantic segmentation."""
 
+    # Transformers' `Trainer` would count a batch's `labels` as the items; the loss counts its target masks itself.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
         self.model = YosoModel(config)
