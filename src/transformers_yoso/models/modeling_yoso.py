@@ -28,6 +28,9 @@ from .post_attention import KernelSelfAttention
 from .separable_dynamic_decoder import HiddenLayers, SeparableDynamicDecoder
 from .set_criterion import SetCriterion
 
+# Fills up the rows of `class_labels` given as one tensor; the value with which Transformers' `Trainer` pads labels.
+PADDING_LABEL = -100
+
 # Focal-loss prior: at the start every class has this probability (before the temperature).
 CLASS_PRIOR = 0.01
 
@@ -259,8 +262,8 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
     def forward(
         self,
         pixel_values: Tensor,
-        mask_labels: list[Tensor] | None = None,
-        class_labels: list[Tensor] | None = None,
+        mask_labels: list[Tensor] | Tensor | None = None,
+        class_labels: list[Tensor] | Tensor | None = None,
         pixel_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -274,8 +277,10 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
             pixel_values (`Tensor` of shape `(B, 3, H, W)`), pixel_mask (`Tensor` of shape `(B, H, W)`, *optional*):
                 See [`YosoModel.forward`].
             mask_labels (`list[Tensor]`, *optional*): For each image binary masks `(n, H, W)`, or a compact integer id
-                map `(H, W)` where k in [0, n) is segment k and any other value is void.
-            class_labels (`list[Tensor]`, *optional*): For each image the label ids `(n,)` of its segments.
+                map `(H, W)` where k in [0, n) is segment k and any other value is void. Maps may come as one tensor
+                `(B, H, W)`.
+            class_labels (`list[Tensor]`, *optional*): For each image the label ids `(n,)` of its segments. May come as
+                one tensor `(B, n)`, filled up with -100.
             output_hidden_states, output_attentions, output_auxiliary_logits (`bool`, *optional*): What to return
                 besides.
             num_items_in_batch (`float`, *optional*), point_seeds (`list[int]`, *optional*): What the mask losses are
@@ -284,6 +289,8 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         Raises:
             ValueError: if the inputs and labels do not fit to each other or to the config.
         """
+        if isinstance(class_labels, Tensor):
+            class_labels = [labels[labels != PADDING_LABEL] for labels in class_labels]
         has_labels = mask_labels is not None and class_labels is not None
         if (mask_labels is None) != (class_labels is None):
             raise ValueError("Give both `mask_labels` and `class_labels`, or none of them.")

@@ -94,7 +94,7 @@ class SeparableDynamicDecoder(nn.Module):
     def forward(self, features: Tensor) -> DecoderOutput:
         """Feature map S `(B, d, h, w)` -> [`DecoderOutput`]."""
         mask_logits = self.proposal_kernels(features)
-        kernels = self.proposal_kernels.weight.flatten(1).expand(features.shape[0], -1, -1)
+        kernels = self._proposal_kernels_of(features).expand(features.shape[0], -1, -1)
         all_kernels, all_mask_logits, attentions = [kernels], [mask_logits], []
         for stage in self.stages:
             kernels, mask_logits, weights = stage(kernels, mask_logits, features)
@@ -102,3 +102,11 @@ class SeparableDynamicDecoder(nn.Module):
             all_mask_logits.append(mask_logits)
             attentions.append(weights)
         return DecoderOutput(tuple(all_kernels), tuple(all_mask_logits), tuple(attentions))
+
+    def _proposal_kernels_of(self, features: Tensor) -> Tensor:
+        """The proposal convolution's weight `(N, d)`; where an adapter (PEFT) stands in for it, its answer to units."""
+        if isinstance(self.proposal_kernels, nn.Conv2d):
+            return self.proposal_kernels.weight.flatten(1)
+        units = torch.eye(features.shape[1], dtype=features.dtype, device=features.device)[None, :, :, None]
+        answers = self.proposal_kernels(units) - self.proposal_kernels(torch.zeros_like(units))
+        return answers[0, :, :, 0]
