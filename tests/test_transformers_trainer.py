@@ -105,6 +105,22 @@ def test_what_trainer_counts_in_labels_does_not_scale_the_loss(photos, image_pro
     assert losses_of(plain)[0] == pytest.approx(losses_of(whole)[0], rel=0.2)
 
 
+def test_labels_as_tensors_give_the_loss_of_lists(photos) -> None:
+    model = facade_model()
+    batch = PanopticCollator([0.5] * 3, [0.5] * 3)(photos[:2])
+    torch.manual_seed(1)
+    expected = model(**batch).loss
+    stacked = {
+        "mask_labels": torch.stack(batch["mask_labels"]),
+        "class_labels": pad_sequence(batch["class_labels"], batch_first=True, padding_value=-100),
+    }
+    assert (stacked["class_labels"] == -100).any()
+    torch.manual_seed(1)
+    torch.testing.assert_close(model(**batch | stacked).loss, expected, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"class_labels\[0\]"):
+        model(**batch | stacked | {"class_labels": torch.tensor([1, 2])})
+
+
 @pytest.mark.parametrize("batch_eval_metrics", [True, False])
 def test_evaluation_loop_hands_on_all_that_a_metric_reads(
     photos, image_processor, tmp_path: Path, batch_eval_metrics: bool

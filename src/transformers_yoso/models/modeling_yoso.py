@@ -289,7 +289,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         Raises:
             ValueError: if the inputs and labels do not fit to each other or to the config.
         """
-        if isinstance(class_labels, Tensor):
+        if isinstance(class_labels, Tensor) and class_labels.dim() == 2:
             class_labels = [labels[labels != PADDING_LABEL] for labels in class_labels]
         has_labels = mask_labels is not None and class_labels is not None
         if (mask_labels is None) != (class_labels is None):
