@@ -9,18 +9,19 @@ import urllib.error
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from local_hub import LocalHub
 from transformers_yoso.conversion import convert
 from transformers_yoso.conversion.convert import released_config, released_image_processor
 from transformers_yoso.conversion.dataset_specs import DATASET_SPECS, get_dataset_spec
 from transformers_yoso.conversion.official_keys import BATCH_COUNTER, CLASS_WEIGHTS, convert_official_state_dict
+from transformers_yoso.model_card import publishing
 from transformers_yoso.models.backbone import backbone_features
 from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
@@ -197,18 +198,6 @@ def recipe_tensor(seed: int, name: str, shape: list[int]) -> torch.Tensor:
     return value
 
 
-class FakeHub:
-    """Records what is uploaded."""
-
-    uploads: ClassVar[list[tuple[str, set[str]]]] = []
-
-    def create_repo(self, repo_id: str, exist_ok: bool) -> SimpleNamespace:
-        return SimpleNamespace(repo_id=f"user/{repo_id}")
-
-    def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
-        self.uploads.append((repo_id, {path.name for path in Path(folder_path).iterdir()}))
-
-
 def run_script(monkeypatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
@@ -231,7 +220,8 @@ def converted(shared_dir, tmp_path_factory) -> Converted:
     torch.save({"model": state_dict}, work_dir / "official.pth")
     folder = work_dir / "yoso-resnet50-coco"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convert, "HfApi", FakeHub)
+        patch.setattr(publishing, "HfApi", LocalHub)
+        patch.setattr(LocalHub, "repositories", work_dir / "hub", raising=False)
         arguments = ("--checkpoint", work_dir / "official.pth", "--output_dir", folder, "--push_to_hub")
         run_script(patch, "--dataset", "coco", *arguments)
     (work_dir / "official.pth").unlink()
@@ -299,12 +289,15 @@ def test_converted_folder_carries_labels_and_settings(converted):
     assert "license: mit" in card
     assert "official.pth" in card
     assert "{" not in card
+    metadata = ModelCard(card).data
+    (result,) = metadata.eval_results
+    assert (result.metric_value, result.source_url) == (48.4, "https://arxiv.org/abs/2303.14651")
+    assert "not measured here: PQ 48.4" in card and "PQ, SQ and RQ: not measured." in card
 
 
 def test_push_to_hub_uploads_the_folder_under_its_name(converted):
-    [(repo_id, names)] = FakeHub.uploads
-    assert repo_id == "user/yoso-resnet50-coco"
-    assert names == {path.name for path in converted.folder.iterdir()}
+    uploaded = converted.folder.parent / "hub" / "user" / "yoso-resnet50-coco"
+    assert {path.name for path in uploaded.iterdir()} == {path.name for path in converted.folder.iterdir()}
 
 
 @pytest.mark.parametrize("name", DATASET_SPECS)

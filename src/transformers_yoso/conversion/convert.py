@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from huggingface_hub import HfApi
 from torch import Tensor
 
+from ..model_card import ReportedQuality, push_folder_to_hub, write_model_card
 from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
@@ -13,32 +13,7 @@ from .checkpoint_loading import fetch_checkpoint, load_official_state_dict
 from .dataset_specs import DatasetSpec, get_dataset_spec
 from .official_keys import convert_official_state_dict
 
-MODEL_CARD = """\
----
-license: mit
-library_name: transformers
-pipeline_tag: image-segmentation
-tags:
-- panoptic-segmentation
-- yoso
----
-
-# YOSO ResNet-50, {title}
-
-Weights of [You Only Segment Once: Towards Real-Time Panoptic Segmentation](https://arxiv.org/abs/2303.14651)
-(Hu et al., CVPR 2023), released by its authors under the MIT licence at <https://github.com/hujiecpp/YOSO>
-and converted from `{source}` by `transformers-yoso`, tensor by tensor and without change.
-
-{num_things} thing and {num_stuff} stuff classes. The authors report PQ {panoptic_quality} on the validation split at
-test size {shortest_edge}, {longest_edge} (shortest, longest edge in pixels); this conversion did not measure it again.
-
-```python
-import transformers_yoso
-from transformers import pipeline
-
-segments = pipeline("image-segmentation", model=FOLDER)("photo.jpg")
-```
-"""
+PAPER = {"source_name": "Hu et al., CVPR 2023", "source_url": "https://arxiv.org/abs/2303.14651"}
 
 
 def released_config(spec: DatasetSpec) -> YosoConfig:
@@ -108,18 +83,32 @@ def convert_checkpoint(
 
     model.save_pretrained(output_dir)
     released_image_processor(spec).save_pretrained(output_dir)
-    card = MODEL_CARD.format(
-        title=spec.title,
-        source=os.path.basename(source),
-        num_things=spec.num_things,
-        num_stuff=spec.num_stuff,
-        panoptic_quality=spec.panoptic_quality,
-        shortest_edge=spec.shortest_edge,
-        longest_edge=spec.longest_edge,
-    )
-    Path(output_dir, "README.md").write_text(card, encoding="utf-8")
+    write_released_card(Path(output_dir), spec, os.path.basename(source))
     if hub_model_id is not None:
-        hub = HfApi()
-        repo_id = hub.create_repo(hub_model_id, exist_ok=True).repo_id
-        hub.upload_folder(repo_id=repo_id, folder_path=output_dir, commit_message=f"YOSO ResNet-50, {spec.title}")
+        push_folder_to_hub(output_dir, hub_model_id, commit_message=f"YOSO ResNet-50, {spec.title}")
     return model
+
+
+def write_released_card(folder: Path, spec: DatasetSpec, source: str) -> Path:
+    """Model card of a converted checkpoint: where it is from, and the paper's PQ, marked as such.
+
+    Args:
+        folder: The converted checkpoint.
+        spec: What it was trained for.
+        source: Name of the official file.
+    """
+    return write_model_card(
+        folder,
+        title=f"YOSO ResNet-50, {spec.title}",
+        weights_license="mit",
+        dataset={"name": spec.title},
+        reported=ReportedQuality(
+            panoptic_quality=spec.panoptic_quality,
+            setting=f"validation split, test size {spec.shortest_edge}, {spec.longest_edge}",
+            **PAPER,
+        ),
+        origin=(
+            "The weights were released by the paper's authors under the MIT licence at "
+            f"<https://github.com/hujiecpp/YOSO> and converted from `{source}` tensor by tensor, without change."
+        ),
+    )

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import ModelCard
 
+from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
 from .learning_curve import draw_learning_curve, quality_curve, time_axis
@@ -76,9 +78,9 @@ def write_model_card(
     folder = Path(checkpoint)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no checkpoint folder (config.json is missing).")
-    model = YosoForUniversalSegmentation.from_pretrained(folder)
+    config = YosoConfig.from_pretrained(folder)
     image_processor = YosoImageProcessor.from_pretrained(folder)
-    scores = read_record(evaluation, "evaluation")
+    scores = with_label_names(read_record(evaluation, "evaluation"), config.id2label)
     run = read_run_file(run_dir, "run.json")
     arguments, log = read_run_file(run_dir, "arguments.json"), read_log(run_dir)
     data = read_record(dataset, "dataset description") or run.get("dataset", {})
@@ -91,7 +93,7 @@ def write_model_card(
         template_path=str(TEMPLATE),
         title=title,
         model_id=hub_model_id or folder.resolve().name,
-        **model_facts(model),
+        **model_facts(config),
         has_remote_code=(folder / "modeling_yoso.py").is_file(),
         processor=image_processor,
         origin=origin,
@@ -109,8 +111,8 @@ def write_model_card(
         learning_curve=draw_learning_curve(log, folder / CURVE_FILE),
         speed_table=speed_table(speeds) if speeds else None,
         speed_hardware=describe(speeds.get("hardware", {})),
-        sample=sample_facts(model, image_processor, sample_photo, folder / SAMPLE_FILE),
-        limits=[*measured_limits(model.config.num_queries, scores, run, data), *([limits] if limits else [])],
+        sample=sample_facts(folder, image_processor, sample_photo),
+        limits=[*measured_limits(config.num_queries, scores, run, data), *([limits] if limits else [])],
         weights_license=weights_license,
     )
     unfinished = folder / f".unfinished-{CARD_FILE}"
@@ -118,14 +120,15 @@ def write_model_card(
     return unfinished.replace(folder / CARD_FILE)
 
 
-def model_facts(model: YosoForUniversalSegmentation) -> dict[str, Any]:
+def model_facts(config: YosoConfig) -> dict[str, Any]:
     """Size, backbone and classes of the model."""
-    config = model.config
+    with torch.device("meta"):
+        num_parameters = YosoForUniversalSegmentation(config).num_parameters()
     num_stuff = len(set(config.stuff_label_ids))
     names = list(config.id2label.values())
     shown = names if len(names) <= 20 else [*names[:20], f"and {len(names) - 20} more"]
     return {
-        "num_parameters": model.num_parameters(),
+        "num_parameters": num_parameters,
         "backbone": getattr(config.backbone_config, "backbone", None) or config.backbone_config.model_type,
         "num_things": config.num_labels - num_stuff,
         "num_stuff": num_stuff,
@@ -133,16 +136,23 @@ def model_facts(model: YosoForUniversalSegmentation) -> dict[str, Any]:
     }
 
 
+def with_label_names(evaluation: Mapping[str, Any], id2label: Mapping[int, str]) -> dict[str, Any]:
+    """The evaluation with names where its classes are label ids, as in memory before `scripts/evaluate.py` writes it."""
+    names = {str(label): name for label, name in id2label.items()}
+    per_class = evaluation.get("per_class", {})
+    if per_class and set(per_class) <= set(names):
+        per_class = {names[label]: scores for label, scores in per_class.items()}
+    return {**evaluation, "per_class": per_class} if evaluation else {}
+
+
 def sample_facts(
-    model: YosoForUniversalSegmentation,
-    image_processor: YosoImageProcessor,
-    photo: str | os.PathLike | None,
-    picture_file: Path,
+    folder: Path, image_processor: YosoImageProcessor, photo: str | os.PathLike | None
 ) -> dict[str, Any] | None:
     """Draws the sample picture; `None` without a photo."""
     if photo is None:
         return None
-    num_segments = save_sample_picture(model, image_processor, photo, picture_file)
+    model = YosoForUniversalSegmentation.from_pretrained(folder)
+    num_segments = save_sample_picture(model, image_processor, photo, folder / SAMPLE_FILE)
     return {"photo": Path(photo).name, "num_segments": num_segments}
 
 

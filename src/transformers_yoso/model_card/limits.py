@@ -19,7 +19,7 @@ def measured_limits(
     else:
         sentences.append("Its quality was not measured.")
     train = dataset.get("splits", {}).get("train", {})
-    if "num_images" in train:
+    if train.get("num_images"):
         sentences.append(
             f"Trained on {train['num_images']} photos of one dataset; photos of another kind were not measured."
         )

@@ -37,10 +37,14 @@ def quality_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def split_table(splits: Mapping[str, Mapping[str, Any]]) -> str:
-    """Counts of every split; what a split does not state stays empty."""
+    """Counts of every split."""
     keys = list(dict.fromkeys(key for counts in splits.values() for key in counts))
     header = ["split", *(key.removeprefix("num_").replace("_", " ") for key in keys)]
-    return markdown_table(header, [[name, *(counts.get(key, "") for key in keys)] for name, counts in splits.items()])
+    rows = [
+        [name, *(NOT_RECORDED if counts.get(key) is None else counts[key] for key in keys)]
+        for name, counts in splits.items()
+    ]
+    return markdown_table(header, rows)
 
 
 def speed_table(speed: Mapping[str, Any]) -> str:
