@@ -74,6 +74,7 @@ def run_dir(tmp_path: Path) -> Path:
         "images_seen": 1200,
         "seconds": 5400.0,
         "num_processes": 2,
+        "best_step": 100,
         "hardware": describe_hardware(torch.device("cpu")),
         "dataset": {
             "name": "Facades",
@@ -127,6 +128,7 @@ def test_card_holds_the_numbers_of_the_records(checkpoint: Path, run_dir: Path, 
     assert rows["`learning_rate`"] == ["`0.0005`"]
     assert f"torch {torch.__version__}" in rows["hardware"][0]
     assert rows["end to end"] == ["512x800", "fp32", "1", "250.0", "4.0"] and "Some CPU (2 cores)" in card
+    assert "(best at step 100)" in card
     assert "Never found in the evaluated photos: car." in card
     assert "show none: shop." in card and "Night photos were never seen." in card
     assert "/home/somebody" not in card
@@ -249,7 +251,12 @@ def test_command_writes_the_card(
         monkeypatch.setattr(sys, "argv", ["make_model_card.py", *map(str, arguments)])
         runpy.run_path(str(ROOT / "scripts" / "make_model_card.py"), run_name="__main__")
 
+    evaluation |= {"dataset": "facade", "thresholds": {"threshold": 0.3}}
     (tmp_path / "eval.json").write_text(json.dumps(evaluation))
+    run_script(checkpoint, "--evaluation", tmp_path / "eval.json")
+    card = (checkpoint / "README.md").read_text()
+    assert "76 photos, `threshold` 0.3" in card and "## Data\n\nfacade, licence: not stated." in card
+    assert "best at step" not in card
     run_script(checkpoint, "--run", run_dir, "--evaluation", tmp_path / "eval.json", "--title", "Facades")
     card = (checkpoint / "README.md").read_text()
     assert "# Facades\n" in card and table_rows(card)["window"][0] == "40.0"

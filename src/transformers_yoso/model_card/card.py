@@ -26,7 +26,7 @@ from .markdown_tables import (
     without_folders,
 )
 from .metadata import card_metadata, hub_id
-from .records import Record, read_log, read_record, read_run_file
+from .records import CardRecords, Record
 from .reported_quality import ReportedQuality
 from .sample_picture import save_sample_picture
 
@@ -80,44 +80,43 @@ def write_model_card(
         raise FileNotFoundError(f"{folder}: no checkpoint folder (config.json is missing).")
     config = YosoConfig.from_pretrained(folder)
     image_processor = YosoImageProcessor.from_pretrained(folder)
-    scores = with_label_names(read_record(evaluation, "evaluation"), config.id2label)
-    run = read_run_file(run_dir, "run.json")
-    arguments, log = read_run_file(run_dir, "arguments.json"), read_log(run_dir)
-    data = read_record(dataset, "dataset description") or run.get("dataset", {})
-    speeds = read_record(speed, "speed measurement")
+    records = CardRecords.read(evaluation, run_dir, dataset, speed, config.id2label)
     title = title or folder.resolve().name
-    base_model = arguments.get("model_name_or_path")
-    metadata = card_metadata(title, data, scores, reported, weights_license, base_model)
     card = ModelCard.from_template(
-        metadata,
+        card_metadata(title, records, reported, weights_license),
         template_path=str(TEMPLATE),
         title=title,
         model_id=hub_model_id or folder.resolve().name,
         **model_facts(config),
+        **measured_parts(records),
         has_remote_code=(folder / "modeling_yoso.py").is_file(),
         processor=image_processor,
         origin=origin,
-        dataset=data,
-        split_table=split_table(data["splits"]) if data.get("splits") else None,
-        evaluation=scores,
-        quality_table=quality_table(scores) if scores else None,
-        other_scores=other_scores(scores),
         reported=reported,
-        run=run,
-        arguments=arguments,
-        log=log,
-        training_table=training_table(run, arguments, log),
-        argument_table=argument_table(arguments) if arguments else None,
-        learning_curve=draw_learning_curve(log, folder / CURVE_FILE),
-        speed_table=speed_table(speeds) if speeds else None,
-        speed_hardware=describe(speeds.get("hardware", {})),
+        learning_curve=draw_learning_curve(records.log, folder / CURVE_FILE),
         sample=sample_facts(folder, image_processor, sample_photo),
-        limits=[*measured_limits(config.num_queries, scores, run, data), *([limits] if limits else [])],
+        limits=[*measured_limits(config.num_queries, records), *([limits] if limits else [])],
         weights_license=weights_license,
     )
     unfinished = folder / f".unfinished-{CARD_FILE}"
     card.save(unfinished)
     return unfinished.replace(folder / CARD_FILE)
+
+
+def measured_parts(records: CardRecords) -> dict[str, Any]:
+    """Tables of the records, `None` where there is nothing to show."""
+    has_run = records.run or records.arguments or records.log
+    return {
+        "dataset": records.dataset,
+        "split_table": split_table(records.dataset["splits"]) if records.dataset.get("splits") else None,
+        "evaluation": records.evaluation,
+        "quality_table": quality_table(records.evaluation) if records.evaluation else None,
+        "other_scores": other_scores(records.evaluation),
+        "training_table": training_table(records) if has_run else None,
+        "argument_table": argument_table(records.arguments) if records.arguments else None,
+        "speed_table": speed_table(records.speed) if records.speed else None,
+        "speed_hardware": describe(records.speed.get("hardware", {})),
+    }
 
 
 def model_facts(config: YosoConfig) -> dict[str, Any]:
@@ -134,15 +133,6 @@ def model_facts(config: YosoConfig) -> dict[str, Any]:
         "num_stuff": num_stuff,
         "labels": ", ".join(shown),
     }
-
-
-def with_label_names(evaluation: Mapping[str, Any], id2label: Mapping[int, str]) -> dict[str, Any]:
-    """The evaluation with names where its classes are label ids, as in memory before `scripts/evaluate.py` writes it."""
-    names = {str(label): name for label, name in id2label.items()}
-    per_class = evaluation.get("per_class", {})
-    if per_class and set(per_class) <= set(names):
-        per_class = {names[label]: scores for label, scores in per_class.items()}
-    return {**evaluation, "per_class": per_class} if evaluation else {}
 
 
 def sample_facts(
@@ -166,8 +156,9 @@ def other_scores(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     return scores
 
 
-def training_table(run: Mapping[str, Any], arguments: Mapping[str, Any], log: list[dict[str, Any]]) -> str:
-    """Recipe, steps, photos, time, hardware, loss and PQ on the way."""
+def training_table(records: CardRecords) -> str:
+    """Recipe, steps, photos, time, hardware and PQ on the way."""
+    run, arguments, log = records.run, records.arguments, records.log
     hardware = describe(run.get("hardware", {}))
     steps = run.get("steps", log[-1]["step"] if log else NOT_RECORDED)
     rows = [

@@ -3,22 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .records import CardRecords
 
-def measured_limits(
-    num_queries: int, evaluation: Mapping[str, Any], run: Mapping[str, Any], dataset: Mapping[str, Any]
-) -> list[str]:
+
+def measured_limits(num_queries: int, records: CardRecords) -> list[str]:
     """Sentences that follow from the configuration, the evaluation, the run and the data."""
     sentences = [f"At most {num_queries} segments a photo, as there are {num_queries} queries."]
-    if evaluation:
-        sentences += quality_limits(evaluation.get("per_class", {}))
-        if "best_step" in run:
+    if records.evaluation:
+        sentences += quality_limits(records.evaluation.get("per_class", {}))
+        if "best_step" in records.run:
             sentences.append(
-                f"The weights are those of step {run['best_step']}, chosen by PQ on the validation split: the PQ above "
-                "is that of the best of several evaluations, not of unseen photos."
+                "Checkpoints of the run were compared on the validation split (best at step "
+                f"{records.run['best_step']}), so expect less than its PQ on unseen photos."
             )
     else:
         sentences.append("Its quality was not measured.")
-    train = dataset.get("splits", {}).get("train", {})
+    train = records.dataset.get("splits", {}).get("train", {})
     if train.get("num_images"):
         sentences.append(
             f"Trained on {train['num_images']} photos of one dataset; photos of another kind were not measured."

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from .records import CardRecords
 from .reported_quality import ReportedQuality
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -19,14 +20,10 @@ METRICS = (
 
 
 def card_metadata(
-    title: str,
-    dataset: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    reported: ReportedQuality | None,
-    weights_license: str | None,
-    base_model: str | None,
+    title: str, records: CardRecords, reported: ReportedQuality | None, weights_license: str | None
 ) -> ModelCardData:
     """Metadata block of the card; what is unknown is left out."""
+    dataset, evaluation = records.dataset, records.evaluation
     results = measured_results(dataset, evaluation)
     if reported is not None:
         results.append(
@@ -45,7 +42,7 @@ def card_metadata(
         library_name="transformers",
         pipeline_tag="image-segmentation",
         license=weights_license,
-        base_model=hub_id(base_model),
+        base_model=hub_id(records.arguments.get("model_name_or_path")),
         datasets=[source] if source else None,
         metrics=["panoptic_quality"] if results else None,
         tags=["panoptic-segmentation", "yoso", "vision"],
