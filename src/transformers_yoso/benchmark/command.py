@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW", help="Input sizes in pixels.")
     parser.add_argument("--target_size", default="480x800", metavar="HxW", help="Size of the maps in pixels.")
     parser.add_argument("--image", type=Path, default=Path("assets/facade_demo.jpg"), help="Photo.")
-    parser.add_argument("--rounds", type=int, default=9, help="Measurements of each timing.")
+    parser.add_argument("--rounds", type=int, default=7, help="Measurements of each timing.")
     parser.add_argument("--threads", type=int, default=2, help="Threads of torch and onnxruntime.")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="bf16", choices=["bf16", "fp16"], help="The reduced precision.")

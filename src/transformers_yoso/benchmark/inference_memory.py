@@ -16,7 +16,7 @@ from .registry import VariantName, build_variant
 from .variants import UnavailableError
 
 WARM_UP_SIZE = (64, 64)
-"""A first inference this small loads the libraries' code. Compiled code is made for one size, so it warms up there."""
+"""A first inference this small loads the libraries' code, which is no memory of the model's."""
 
 
 def measure_inference_memory(checkpoint: Path, variant: str, case: Case, device: torch.device, threads: int) -> float:
@@ -51,14 +51,13 @@ def measure_here(arguments: argparse.Namespace) -> float:
     torch.set_num_threads(arguments.threads)
     model = YosoForUniversalSegmentation.from_pretrained(arguments.checkpoint).eval()
     image_processor = YosoImageProcessor.from_pretrained(arguments.checkpoint)
-    name = VariantName.parse(arguments.variant)
     try:
-        variant = build_variant(name, model, image_processor, device)
+        variant = build_variant(VariantName.parse(arguments.variant), model, image_processor, device)
     except UnavailableError as error:
         raise MemoryNotMeasuredError(str(error)) from error
     del model
     case = Case(arguments.image, parse_size(arguments.size), parse_size(arguments.target_size))
-    warm_up = case if name.compiled else Case(arguments.image, WARM_UP_SIZE, WARM_UP_SIZE)
+    warm_up = Case(arguments.image, WARM_UP_SIZE, WARM_UP_SIZE)
 
     def task_of(case: Case) -> Callable[[], Any]:
         inputs = variant.prepare_input(case.preprocess(case.original(), image_processor))

@@ -43,7 +43,8 @@ def measure_size(
     """Milliseconds of each (variant, part) round by round, interleaved.
 
     Parts of a variant: backbone, neck, decoder, forward, post-processing (of logits of which 20 of 100 queries are
-    kept), end to end (tensor -> map of the target size on the host) and from decoded image, as far as it has them.
+    kept), end to end (tensor -> map of the target size on the host) and, on a GPU, from decoded image, as far as it
+    has them.
     """
     original = case.original()
     pixel_values = case.preprocess(original, image_processor)
@@ -58,7 +59,8 @@ def measure_size(
             tasks[name, POST_PROCESSING] = post_processing_task(variant, case, class_logits, mask_logits)
         if variant.is_panoptic:
             tasks[name, END_TO_END] = lambda variant=variant, inputs=inputs: id_map(variant, inputs, case)
-            tasks[name, FROM_IMAGE] = from_image_task(variant, case, original, image_processor, device)
+            if device.type == "cuda":
+                tasks[name, FROM_IMAGE] = from_image_task(variant, case, original, image_processor, device)
     repeats = GPU_REPEATS if device.type == "cuda" else 1
     return time_interleaved(tasks, device, rounds, repeats=repeats, description=case.name)
 

@@ -46,10 +46,12 @@ class OnnxVariant(Variant):
         self.folder = tempfile.TemporaryDirectory()
         plain_file = export_onnx(model, image_processor, Path(self.folder.name) / "model.onnx")
         file = self.finish(plain_file, calibration_images)
-        providers = ["CUDAExecutionProvider"] if settings.device.type == "cuda" else ["CPUExecutionProvider"]
-        self.session = OnnxPredictor(file, providers=providers, num_threads=torch.get_num_threads()).session
-        if providers[0] not in self.session.get_providers():
-            raise UnavailableError(f"onnxruntime has no {providers[0]} here")
+        provider = "CUDAExecutionProvider" if settings.device.type == "cuda" else "CPUExecutionProvider"
+        try:
+            predictor = OnnxPredictor(file, providers=[provider], num_threads=torch.get_num_threads())
+        except ValueError as error:
+            raise UnavailableError(str(error)) from error
+        self.session = predictor.session
 
     def finish(self, file: Path, calibration_images: Sequence[Path | Image.Image]) -> Path:
         """The file to run."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from .variants import Variant
@@ -39,9 +40,11 @@ def profile_forward(variant: Variant, inputs: Tensor, top: int = 20) -> list[Ker
             variant.forward(inputs)
         if on_gpu:
             torch.cuda.synchronize()
+    device_type = DeviceType.CUDA if on_gpu else DeviceType.CPU
     times = {
         event.key: (event.count, event.self_device_time_total if on_gpu else event.self_cpu_time_total)
         for event in profiler.key_averages()
+        if event.device_type == device_type
     }
     total = sum(microseconds for _, microseconds in times.values())
     slowest = sorted(times.items(), key=lambda item: -item[1][1])[:top]

@@ -139,6 +139,7 @@ def render(result: Mapping[str, Any]) -> str:
     if result["accuracy"]:
         lines += [f"## Accuracy, {result['accuracy']['checkpoint']} on {result['accuracy']['photos']}", ""]
         lines += [accuracy_table(result["accuracy"]["variants"]), ""]
+        lines += [f"- `{name}`: {reason}" for name, reason in result["accuracy"]["unavailable"].items()] + [""]
     if all(size.get("ablation") for size in sizes.values()):
         lines += [
             "## Ablation: forward without one of the steps of `fuse()` / with all",

@@ -162,6 +162,9 @@ def measure_memory(
     for name, variant in variants.items():
         if not variant.is_panoptic:
             continue
+        if variant.settings.compiled:
+            not_measured[name] = "compiling takes more memory than the inference"
+            continue
         logger.info("peak memory of %s at %s", name, case.name)
         try:
             memory_mb[name] = measure_inference_memory(checkpoint, name, case, options.device, options.threads)

@@ -205,11 +205,15 @@ class FusedVariant(PlainVariant):
     def stages(self) -> dict[str, Callable[[Any], Any]]:
         network, form = self.model.model, self.model.model.inference_form
 
+        def backbone(pixel_values: Tensor) -> list[Tensor]:
+            return form.features(network.backbone, pixel_values.contiguous(memory_format=torch.channels_last))
+
         def decode(aggregated: Tensor) -> tuple[Tensor, Tensor]:
             decoded = form.decoder(network.decoder, aggregated)
             return self.model.class_branches[-1](decoded.kernels[-1]), decoded.mask_logits[-1]
 
-        return {"backbone": form.backbone, "neck": lambda features: form.neck(*features), "decoder": decode}
+        # The neck empties the list that it is given, to free the features early.
+        return {"backbone": backbone, "neck": lambda features: form.neck(list(features)), "decoder": decode}
 
 
 def fuse_transformations() -> dict[str, str]:
