@@ -13,7 +13,7 @@ from torch import nn
 from tiny_yoso import tiny_config, tiny_model
 from transformers_yoso import YosoImageProcessor
 from transformers_yoso.benchmark import command, peers, registry, run, straight_loss
-from transformers_yoso.benchmark.agreement import class_map, measure_accuracy
+from transformers_yoso.benchmark.agreement import class_map, measure_accuracy, segment
 from transformers_yoso.benchmark.case import Case, parse_size
 from transformers_yoso.benchmark.loss_memory import LossCase, coco_criterion
 from transformers_yoso.benchmark.peak_memory import extra_peak_mb
@@ -22,6 +22,7 @@ from transformers_yoso.benchmark.regression import compare_runs, describe, ratio
 from transformers_yoso.benchmark.summary import ROWS, Measurements, summarise
 from transformers_yoso.benchmark.timing import median_ratio, time_interleaved
 from transformers_yoso.benchmark.variants import PlainVariant, Settings, UnavailableError
+from transformers_yoso.data import PanopticSample
 from transformers_yoso.models.segmentation_targets import binary_masks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -298,6 +299,25 @@ def test_accuracy_of_the_plain_model_against_itself_is_full() -> None:
     )
     assert scores["plain"] == {"equal_segments": 1.0, "equal_classes": 1.0, "pq": None}
     assert 0 < scores["bf16"]["equal_classes"] <= 1
+
+
+def test_accuracy_measures_panoptic_quality_where_the_truth_is_known() -> None:
+    model, processor = tiny_model(), YosoImageProcessor(size={"shortest_edge": 64}, overlap_mask_area_threshold=0.0)
+    photo = read_original()
+    fit_to_photo(model, Case(PHOTO, (64, 128), (50, 100)).preprocess(photo, processor), 0.7, kept=5)
+    plain = PlainVariant(model, processor, Settings(CPU))
+    result = segment(plain, photo, processor)
+    sample = PanopticSample(
+        image=photo,
+        segment_map=result["segmentation"] - 1,
+        class_labels=torch.tensor([info["label_id"] for info in result["segments_info"]]),
+        is_crowd=torch.zeros(len(result["segments_info"]), dtype=torch.bool),
+        image_id=0,
+        file_name="photo",
+    )
+    assert sample.num_segments > 1
+    scores = measure_accuracy(plain, {"plain": plain}, [(photo, sample)], model.config, processor)
+    assert scores["plain"]["pq"] == pytest.approx(1.0)
 
 
 def test_class_map_gives_every_segment_its_class() -> None:

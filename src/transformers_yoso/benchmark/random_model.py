@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..conversion.dataset_specs import DatasetSpec, get_dataset_spec
+from ..conversion.dataset_specs import get_dataset_spec
 from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
@@ -15,9 +15,9 @@ CLASS_CONTRAST = 8.0
 """Random class logits are spread by this factor, so that one class gets nearly all of the probability."""
 
 
-def coco_config(spec: DatasetSpec | None = None) -> YosoConfig:
+def coco_config() -> YosoConfig:
     """The released COCO configuration: 133 classes, 100 queries, two stages."""
-    spec = spec or get_dataset_spec("coco")
+    spec = get_dataset_spec("coco")
     return YosoConfig(
         id2label=spec.id2label,
         stuff_label_ids=spec.stuff_label_ids,
@@ -28,13 +28,13 @@ def coco_config(spec: DatasetSpec | None = None) -> YosoConfig:
     )
 
 
-def coco_image_processor(spec: DatasetSpec | None = None) -> YosoImageProcessor:
-    """The image processor with the released COCO thresholds."""
-    spec = spec or get_dataset_spec("coco")
+def coco_image_processor(config: YosoConfig) -> YosoImageProcessor:
+    """The image processor with the released COCO thresholds and the stuff classes of `config`."""
+    spec = get_dataset_spec("coco")
     return YosoImageProcessor(
         threshold=spec.object_threshold,
         overlap_mask_area_threshold=spec.overlap_threshold,
-        label_ids_to_fuse=spec.stuff_label_ids,
+        label_ids_to_fuse=list(config.stuff_label_ids),
     )
 
 

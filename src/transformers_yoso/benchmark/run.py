@@ -78,8 +78,10 @@ def run_benchmark(options: Options) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     environment = describe_environment(options.device)
     cases = [Case(options.image, size, options.target_size) for size in options.sizes]
-    image_processor = coco_image_processor()
-    model = measured_model(cases[0], image_processor)
+    config = coco_config()
+    image_processor = coco_image_processor(config)
+    model = random_model(config)
+    fit_to_photo(model, cases[0].preprocess(cases[0].original(), image_processor), image_processor.threshold)
     variants, unavailable = build_variants(options, model, image_processor, [options.image])
 
     runs: dict[str, Measurements] = {}
@@ -119,13 +121,6 @@ def described_arguments(options: Options) -> dict[str, Any]:
         "rounds": options.rounds,
         "reduced_precision": options.precision,
     }
-
-
-def measured_model(case: Case, image_processor: YosoImageProcessor) -> YosoForUniversalSegmentation:
-    """The plain float32 model that all variants are made from."""
-    model = random_model(coco_config())
-    fit_to_photo(model, case.preprocess(case.original(), image_processor), image_processor.threshold)
-    return model
 
 
 def build_variants(
