@@ -113,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     if arguments.allocator == "steady" and sys.platform == "linux":
         restart_with_steady_malloc()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(__package__).setLevel(logging.INFO)
     result = run_benchmark(options)
     write_results(result, arguments.output_dir)
     print(summary_table(result["summary"]))

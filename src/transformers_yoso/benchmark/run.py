@@ -133,6 +133,7 @@ def build_variants(
     """The variants that can run here, and of the others the reason why not."""
     variants, unavailable = {}, {}
     for name in options.variants if names is None else names:
+        logger.info("building %s", name)
         try:
             variants[str(name)] = build_variant(name, model, image_processor, options.device, calibration_images)
         except UnavailableError as error:
