@@ -13,7 +13,7 @@ from .modulated_deformable_conv import bilinear_corners
 
 def sample_mask_logits(mask_logits: Tensor, points: Tensor) -> Tensor:
     """Mask logits `(M, h, w)` at points `(M, P, 2)`, or at points `(P, 2)` shared by all masks -> `(M, P)`."""
-    grid = 2 * points - 1
+    grid = (points - 0.5).mul_(2)
     if points.dim() == 2:
         return F.grid_sample(mask_logits[None], grid[None, :, None], align_corners=False)[0, :, :, 0]
     return F.grid_sample(mask_logits[:, None], grid[:, :, None], align_corners=False)[:, 0, :, 0]
@@ -91,8 +91,11 @@ def sample_uncertain_points(
     """
     counts = [mask_logits.shape[0]] if counts is None else counts
     num_uncertain = int(importance_sample_ratio * num_points)
-    points = draw_points(counts, int(num_points * oversample_ratio), mask_logits, generators)
-    uncertainty = -sample_mask_logits(mask_logits, points).abs()
-    most_uncertain = uncertainty.topk(num_uncertain, dim=1).indices
-    points = points.gather(1, most_uncertain.unsqueeze(-1).expand(-1, -1, 2))
-    return torch.cat((points, draw_points(counts, num_points - num_uncertain, mask_logits, generators)), dim=1)
+    drawn = draw_points(counts, int(num_points * oversample_ratio), mask_logits, generators)
+    chosen = []
+    for logits, points in zip(mask_logits.split(counts), drawn.split(counts), strict=True):
+        certainty = sample_mask_logits(logits, points).abs_()
+        most_uncertain = certainty.topk(num_uncertain, dim=1, largest=False).indices
+        chosen.append(points.gather(1, most_uncertain.unsqueeze(-1).expand(-1, -1, 2)))
+    others = draw_points(counts, num_points - num_uncertain, mask_logits, generators)
+    return torch.cat((torch.cat(chosen), others), dim=1)

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .hungarian_matcher import HungarianMatcher
 from .point_sampling import sample_mask_logits, sample_target_masks, sample_uncertain_points
@@ -119,22 +120,41 @@ class SetCriterion(nn.Module):
         num_masks: Tensor | float,
         generators: list[torch.Generator] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Point-sampled BCE and dice of the matched masks of the batch."""
-        matched = torch.cat([masks[queries] for masks, (queries, _) in zip(mask_logits, matches, strict=True)]).float()
-        if not len(matched):
-            zero = matched.sum()
+        """Point-sampled BCE and dice of the matched masks of the batch.
+
+        Only points and targets are kept for the backward pass, which samples the masks again: this is where the loss
+        would need most of its memory.
+        """
+        counts = [len(queries) for queries, _ in matches]
+        if not sum(counts):
+            zero = 0 * mask_logits.float().sum()
             return zero, zero
         with torch.no_grad():
-            counts = [len(queries) for queries, _ in matches]
             points = sample_uncertain_points(
-                matched, self.num_points, self.oversample_ratio, self.importance_sample_ratio, counts, generators
+                _matched_masks(mask_logits, matches),
+                self.num_points,
+                self.oversample_ratio,
+                self.importance_sample_ratio,
+                counts,
+                generators,
             )
-            points_of_images = points.split(counts)
             targets = torch.cat(
                 [
                     sample_target_masks(masks, segments, image_points, canvas_size)
-                    for masks, (_, segments), image_points in zip(mask_labels, matches, points_of_images, strict=True)
+                    for masks, (_, segments), image_points in zip(
+                        mask_labels, matches, points.split(counts), strict=True
+                    )
                 ]
             )
-        logits = sample_mask_logits(matched, points)
-        return point_bce_loss(logits, targets, num_masks), point_dice_loss(logits, targets, num_masks)
+
+        def losses_at_points(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
+            logits = sample_mask_logits(_matched_masks(mask_logits, matches), points)
+            return point_bce_loss(logits, targets, num_masks), point_dice_loss(logits, targets, num_masks)
+
+        return checkpoint(losses_at_points, mask_logits, use_reentrant=False, preserve_rng_state=False)
+
+
+def _matched_masks(mask_logits: Tensor, matches: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Of `(B, N, h, w)` the matched masks, image after image, float32 `(M, h, w)`."""
+    images = [torch.full_like(queries, index) for index, (queries, _) in enumerate(matches)]
+    return mask_logits[torch.cat(images), torch.cat([queries for queries, _ in matches])].float()
