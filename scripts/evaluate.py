@@ -1,16 +1,19 @@
-"""Scores a YOSO checkpoint on a split in COCO panoptic form: PQ, SQ and RQ of all, things, stuff and each class."""
+"""Scores a YOSO checkpoint on a dataset: PQ, SQ and RQ, instance AP, semantic IoU; runs under `torchrun` as well."""
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from transformers_yoso.data import CocoPanopticDataset
+from transformers_yoso.data import CategoryTable, CocoPanopticDataset
+from transformers_yoso.evaluation import SUBTASKS, CocoPanopticWriter, evaluate_model, format_table
+from transformers_yoso.evaluation.picture_sheet import save_best_and_worst
+from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
-from transformers_yoso.training import evaluate_panoptic, format_table
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -20,16 +23,31 @@ def parse_arguments() -> argparse.Namespace:
         "--dataset_dir", required=True, help="Folder with SPLIT/, panoptic_SPLIT/, panoptic_SPLIT.json."
     )
     parser.add_argument("--split", default="val")
+    parser.add_argument("--subtask", nargs="+", choices=SUBTASKS, default=["panoptic"], help="What to score.")
     parser.add_argument("--output_json", type=Path, help="File for the scores.")
+    parser.add_argument(
+        "--output_dir", type=Path, help="Folder for scores.json and best_and_worst.png, a sheet of photos by PQ."
+    )
+    parser.add_argument(
+        "--save_predictions",
+        action="store_true",
+        help="Also write panoptic_SPLIT/ and panoptic_SPLIT.json in COCO panoptic form into OUTPUT_DIR.",
+    )
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("SHORTEST", "LONGEST"), help="Instead of the saved edges."
     )
     parser.add_argument("--object_threshold", type=float, help="Instead of the saved one.")
     parser.add_argument("--overlap_threshold", type=float, help="Instead of the saved one.")
+    parser.add_argument("--batch_size", type=int, default=1, help="Images per forward pass and process.")
     parser.add_argument("--mixed_precision", choices=["no", "bf16", "fp16"], default="no")
     parser.add_argument("--use_cpu", action="store_true", help="Stay on the CPU even if there is a GPU.")
     parser.add_argument("--dataloader_num_workers", type=int, default=0)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.save_predictions and (arguments.output_dir is None or "panoptic" not in arguments.subtask):
+        parser.error("--save_predictions needs --output_dir and --subtask panoptic")
+    if arguments.batch_size < 1:
+        parser.error(f"--batch_size must be at least 1, not {arguments.batch_size}")
+    return arguments
 
 
 def main() -> None:
@@ -37,30 +55,100 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision, cpu=arguments.use_cpu)
     dataset = CocoPanopticDataset.from_folder(arguments.dataset_dir, arguments.split)
     model = YosoForUniversalSegmentation.from_pretrained(arguments.model_name_or_path, dtype=torch.float32)
-    names = model.config.id2label
-    if names != dataset.categories.id2label:
+    check_labels(model.config, dataset.categories, arguments.model_name_or_path, str(dataset.json_file))
+    image_processor = load_image_processor(arguments)
+    writer = None
+    if arguments.save_predictions:
+        writer = CocoPanopticWriter(arguments.output_dir, f"panoptic_{arguments.split}", dataset.categories)
+    result = evaluate_model(
+        model.to(accelerator.device),
+        image_processor,
+        dataset,
+        accelerator,
+        subtasks=arguments.subtask,
+        batch_size=arguments.batch_size,
+        num_workers=arguments.dataloader_num_workers,
+        show_progress=True,
+        on_prediction=None if writer is None else writer.add,
+    )
+    if writer is not None:
+        writer.finish(accelerator)
+    if accelerator.is_main_process:
+        print(format_table(result, model.config.id2label))
+        print(f"{result['num_images']} photos in {result['seconds']:.1f} s")
+        write_scores(arguments, describe_run(arguments, image_processor), result, model.config.id2label)
+        if arguments.output_dir is not None and "images" in result:
+            sheet = arguments.output_dir / "best_and_worst.png"
+            save_best_and_worst(model, image_processor, dataset, result["images"], sheet, accelerator)
+    accelerator.end_training()
+
+
+def check_labels(config: YosoConfig, categories: CategoryTable, model_name: str, source: str) -> None:
+    """Raises `ValueError` unless the model's labels are the dataset's categories, in one order and with one stuff."""
+    names = config.id2label
+    if names != categories.id2label:
+        unknown = sorted(set(categories.id2label.values()).difference(names.values()))
+        missing = sorted(set(names.values()).difference(categories.id2label.values()))
+        difference = f"only the dataset has {unknown[:5]}, only the model has {missing[:5]}"
         raise ValueError(
-            f"The labels of {arguments.model_name_or_path} ({len(names)}) and the categories of {dataset.json_file} "
-            f"({len(dataset.categories.id2label)}) differ; the model cannot be scored on this dataset."
+            f"The labels of {model_name} ({len(names)}) and the categories of {source} ({len(categories.id2label)}) "
+            f"differ: {difference if unknown or missing else 'the order is another'}. The model cannot be scored on "
+            "this dataset."
         )
-    changes = {}
+    if sorted(config.stuff_label_ids) != sorted(categories.stuff_label_ids):
+        differing = set(config.stuff_label_ids).symmetric_difference(categories.stuff_label_ids)
+        raise ValueError(
+            f"{model_name} and {source} disagree which classes are stuff: {[names[label] for label in differing]}."
+        )
+
+
+def load_image_processor(arguments: argparse.Namespace) -> YosoImageProcessor:
+    """The checkpoint's processor with the sizes and thresholds of the command line."""
+    changes: dict[str, Any] = {}
     if arguments.size is not None:
         changes["size"] = {"shortest_edge": arguments.size[0], "longest_edge": arguments.size[1]}
     if arguments.object_threshold is not None:
         changes["threshold"] = arguments.object_threshold
     if arguments.overlap_threshold is not None:
         changes["overlap_mask_area_threshold"] = arguments.overlap_threshold
-    image_processor = YosoImageProcessor.from_pretrained(arguments.model_name_or_path, **changes)
-    result = evaluate_panoptic(
-        model.to(accelerator.device), image_processor, dataset, accelerator, arguments.dataloader_num_workers
-    )
-    if accelerator.is_main_process:
-        print(format_table(result, names))
-        print(f"{result['num_images']} photos in {result['seconds']:.1f} s")
-        if arguments.output_json is not None:
-            named = {names[label]: scores for label, scores in result["per_class"].items()}
-            arguments.output_json.write_text(json.dumps({**result, "per_class": named}, indent=2) + "\n")
-    accelerator.end_training()
+    return YosoImageProcessor.from_pretrained(arguments.model_name_or_path, **changes)
+
+
+def describe_run(arguments: argparse.Namespace, image_processor: YosoImageProcessor) -> dict[str, Any]:
+    """What the scores belong to."""
+    thresholds = ("threshold", "mask_threshold", "overlap_mask_area_threshold")
+    return {
+        "model": arguments.model_name_or_path,
+        "dataset": Path(arguments.dataset_dir).name,
+        "split": arguments.split,
+        "size": {key: image_processor.size[key] for key in ("shortest_edge", "longest_edge")},
+        "thresholds": {name: getattr(image_processor, name) for name in thresholds},
+    }
+
+
+def write_scores(
+    arguments: argparse.Namespace, run: dict[str, Any], result: dict[str, Any], id2label: dict[int, str]
+) -> None:
+    """Writes the result, with names in place of label ids, to the files that were asked for."""
+    files = [arguments.output_json] if arguments.output_json is not None else []
+    if arguments.output_dir is not None:
+        files.append(arguments.output_dir / "scores.json")
+    text = json.dumps({**run, **name_labels(result, id2label)}, indent=2) + "\n"
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def name_labels(scores: dict[str, Any], id2label: dict[int, str]) -> dict[str, Any]:
+    """The same scores with label names as the keys of every `per_class`."""
+    named = {}
+    for key, value in scores.items():
+        if key == "per_class":
+            value = {id2label[label]: values for label, values in value.items()}
+        elif isinstance(value, dict):
+            value = name_labels(value, id2label)
+        named[key] = value
+    return named
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training and evaluation of YOSO on Accelerate."""
 
+from ..evaluation import evaluate_panoptic, format_table
 from .arguments import DataArguments, ModelArguments, OptimizationArguments, TrainingRun
-from .evaluation import evaluate_panoptic, format_table
 from .model_setup import build_image_processor, build_model, save_model_folder
 from .trainer import PanopticTrainer, TrainingDiverged
 

@@ -13,10 +13,10 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import AugmentedDataset, PanopticCollator, SampleStream, TrainingAugmentation
+from ..evaluation import evaluate_panoptic
 from . import checkpointing
 from .arguments import TrainingRun
 from .ema import ExponentialMovingAverage
-from .evaluation import evaluate_panoptic
 from .json_log import JsonLinesLog
 from .model_setup import save_model_folder
 from .parameter_groups import build_parameter_groups
