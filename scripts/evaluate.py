@@ -5,15 +5,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
-from transformers_yoso.data import CategoryTable, CocoPanopticDataset
-from transformers_yoso.evaluation import SUBTASKS, CocoPanopticWriter, evaluate_model, format_table
+from transformers_yoso.data import CocoPanopticDataset
+from transformers_yoso.evaluation import (
+    SUBTASKS,
+    CocoPanopticWriter,
+    evaluate_model,
+    format_table,
+    load_for_evaluation,
+)
 from transformers_yoso.evaluation.picture_sheet import save_best_and_worst
-from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
-from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -54,14 +57,20 @@ def main() -> None:
     arguments = parse_arguments()
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision, cpu=arguments.use_cpu)
     dataset = CocoPanopticDataset.from_folder(arguments.dataset_dir, arguments.split)
-    model = YosoForUniversalSegmentation.from_pretrained(arguments.model_name_or_path, dtype=torch.float32)
-    check_labels(model.config, dataset.categories, arguments.model_name_or_path, str(dataset.json_file))
-    image_processor = load_image_processor(arguments)
+    model, image_processor = load_for_evaluation(
+        arguments.model_name_or_path,
+        dataset.categories,
+        source=str(dataset.json_file),
+        device=accelerator.device,
+        size=arguments.size,
+        threshold=arguments.object_threshold,
+        overlap_threshold=arguments.overlap_threshold,
+    )
     writer = None
     if arguments.save_predictions:
         writer = CocoPanopticWriter(arguments.output_dir, f"panoptic_{arguments.split}", dataset.categories)
     result = evaluate_model(
-        model.to(accelerator.device),
+        model,
         image_processor,
         dataset,
         accelerator,
@@ -81,37 +90,6 @@ def main() -> None:
             sheet = arguments.output_dir / "best_and_worst.png"
             save_best_and_worst(model, image_processor, dataset, result["images"], sheet, accelerator)
     accelerator.end_training()
-
-
-def check_labels(config: YosoConfig, categories: CategoryTable, model_name: str, source: str) -> None:
-    """Raises `ValueError` unless the model's labels are the dataset's categories, in one order and with one stuff."""
-    names = config.id2label
-    if names != categories.id2label:
-        unknown = sorted(set(categories.id2label.values()).difference(names.values()))
-        missing = sorted(set(names.values()).difference(categories.id2label.values()))
-        difference = f"only the dataset has {unknown[:5]}, only the model has {missing[:5]}"
-        raise ValueError(
-            f"The labels of {model_name} ({len(names)}) and the categories of {source} ({len(categories.id2label)}) "
-            f"differ: {difference if unknown or missing else 'the order is another'}. The model cannot be scored on "
-            "this dataset."
-        )
-    if sorted(config.stuff_label_ids) != sorted(categories.stuff_label_ids):
-        differing = set(config.stuff_label_ids).symmetric_difference(categories.stuff_label_ids)
-        raise ValueError(
-            f"{model_name} and {source} disagree which classes are stuff: {[names[label] for label in differing]}."
-        )
-
-
-def load_image_processor(arguments: argparse.Namespace) -> YosoImageProcessor:
-    """The checkpoint's processor with the sizes and thresholds of the command line."""
-    changes: dict[str, Any] = {}
-    if arguments.size is not None:
-        changes["size"] = {"shortest_edge": arguments.size[0], "longest_edge": arguments.size[1]}
-    if arguments.object_threshold is not None:
-        changes["threshold"] = arguments.object_threshold
-    if arguments.overlap_threshold is not None:
-        changes["overlap_mask_area_threshold"] = arguments.overlap_threshold
-    return YosoImageProcessor.from_pretrained(arguments.model_name_or_path, **changes)
 
 
 def describe_run(arguments: argparse.Namespace, image_processor: YosoImageProcessor) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from .coco_panoptic_writer import CocoPanopticWriter
 from .evaluate_model import evaluate_model, evaluate_panoptic
+from .model_loading import load_for_evaluation
 from .prediction import SUBTASKS, Prediction, predict_dataset
 from .tables import format_table
 
@@ -12,5 +13,6 @@ __all__ = [
     "evaluate_model",
     "evaluate_panoptic",
     "format_table",
+    "load_for_evaluation",
     "predict_dataset",
 ]

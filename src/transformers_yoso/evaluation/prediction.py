@@ -1,5 +1,6 @@
 """A model's answers on a dataset, image by image, through the image processor that ships with it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -68,13 +69,14 @@ def predict_dataset(
     strangers = sorted(set(subtasks).difference(SUBTASKS))
     if strangers or not subtasks:
         raise ValueError(f"Unknown subtasks {strangers}: choose from {', '.join(SUBTASKS)}.")
-    share: Dataset
+    positions: Iterator[int | None] = repeat(None)
+    total = None
     if isinstance(dataset, IterableDataset):
         share = dataset.share(accelerator.process_index, accelerator.num_processes)
     else:
-        if indices is None:
-            indices = range(accelerator.process_index, len(dataset), accelerator.num_processes)
-        share = Subset(dataset, indices)
+        chosen = _process_positions(len(dataset), accelerator) if indices is None else indices
+        share = Subset(dataset, [position % len(dataset) for position in chosen])
+        positions, total = iter(chosen), len(chosen)
     loader = DataLoader(
         share,
         batch_size=batch_size,
@@ -82,15 +84,14 @@ def predict_dataset(
         num_workers=num_workers,
         generator=torch.Generator(),  # the loader must not draw from the training's generator
     )
-    positions = repeat(None) if indices is None else iter(indices)
-    total = None if indices is None else len(indices)
     with tqdm(total=total, disable=not (show_progress and accelerator.is_main_process), unit="image") as bar:
         for samples, inputs in loader:
             with torch.no_grad(), accelerator.autocast():
                 outputs = model(**{name: value.to(accelerator.device) for name, value in inputs.items()})
             for k, sample in enumerate(samples):
-                prediction = Prediction(next(positions), sample)
-                yield _post_process(image_processor, _of_image(outputs, k), prediction, subtasks)
+                index = next(positions)
+                if index is None or index < len(dataset):
+                    yield _post_process(image_processor, _of_image(outputs, k), Prediction(index, sample), subtasks)
                 bar.update()
 
 
@@ -103,6 +104,18 @@ class _Prepare:
     def __call__(self, samples: list[PanopticSample]) -> tuple[list[PanopticSample], dict[str, torch.Tensor]]:
         inputs = self.image_processor(images=[sample.image for sample in samples], return_tensors="pt")
         return samples, dict(inputs)
+
+
+def _process_positions(num_samples: int, accelerator: Accelerator) -> range:
+    """
+    Every `num_processes`-th position, equally many for each process.
+
+    Positions from `num_samples` on only keep the processes in step, which a sharded model needs; they wrap around, and
+    their results are thrown away.
+    """
+    num_processes = accelerator.num_processes
+    steps = math.ceil(num_samples / num_processes)
+    return range(accelerator.process_index, steps * num_processes, num_processes)
 
 
 def _of_image(outputs: Any, k: int) -> YosoForUniversalSegmentationOutput:

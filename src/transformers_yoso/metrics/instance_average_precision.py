@@ -71,7 +71,7 @@ class InstanceAveragePrecision(GatheredMetric):
             features=datasets.Features({"predictions": prediction, "references": REFERENCE_FEATURES}),
         )
 
-    def _reduce(self, prediction: Mapping[str, Any], reference: PanopticReference) -> dict[str, list[dict[str, Any]]]:
+    def _reduce(self, prediction: Mapping[str, Any], reference: PanopticReference) -> dict[str, Any]:
         masks, segments = np.asarray(prediction["segmentation"]), prediction["segments_info"]
         if masks.ndim != 3 or len(masks) != len(segments):
             raise ValueError(
@@ -90,14 +90,12 @@ class InstanceAveragePrecision(GatheredMetric):
             for mask, segment in zip(masks, segments, strict=True)
             if segment["label_id"] in self.thing_label_ids
         ]
-        return {"true": true, "predicted": predicted}
+        return {"size": masks.shape[1:], "true": true, "predicted": predicted}
 
-    def _summarize(self, records: dict[int | str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
+    def _summarize(self, records: dict[int | str, dict[str, Any]]) -> dict[str, Any]:
         images = list(records.values())
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            true, predicted = (
-                _as_coco([image[kind] for image in images], self.thing_label_ids) for kind in ("true", "predicted")
-            )
+            true, predicted = (_as_coco(images, kind, self.thing_label_ids) for kind in ("true", "predicted"))
             evaluation = COCOeval(true, predicted, "segm")
             evaluation.evaluate()
             evaluation.accumulate()
@@ -120,14 +118,16 @@ def _encode(mask: np.ndarray) -> dict[str, Any]:
     return {"segmentation": run_lengths, "area": int(coco_mask.area(run_lengths))}
 
 
-def _as_coco(images: Sequence[Sequence[dict[str, Any]]], label_ids: Sequence[int]) -> COCO:
+def _as_coco(images: Sequence[dict[str, Any]], kind: str, label_ids: Sequence[int]) -> COCO:
+    """The "true" or the "predicted" instances of all records in pycocotools' form."""
     annotations = [
-        {**annotation, "image_id": image_id} for image_id, image in enumerate(images) for annotation in image
+        {**annotation, "image_id": image_id} for image_id, image in enumerate(images) for annotation in image[kind]
     ]
+    sizes = [image["size"] for image in images]
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": image_id} for image_id in range(len(images))],
-        "annotations": [{**annotation, "id": k + 1} for k, annotation in enumerate(annotations)],
+        "images": [{"id": k, "height": height, "width": width} for k, (height, width) in enumerate(sizes)],
+        "annotations": [{**annotation, "id": k} for k, annotation in enumerate(annotations, start=1)],
         "categories": [{"id": label} for label in label_ids],
     }
     coco.createIndex()
