@@ -54,25 +54,25 @@ def three_photos(shared_dir, tmp_path_factory) -> Path:
 
 
 class TruthProcessor(YosoImageProcessor):
-    """Answers with the truth of the image of that width, so that the way from dataset to scores is what is tested."""
+    """Answers with the truth of the image of that size, so that the way from dataset to scores is what is tested."""
 
     def tell(self, samples: Dataset) -> "TruthProcessor":
-        self.truth = {sample.segment_map.shape[1]: sample for sample in samples}
+        self.truth = {tuple(sample.segment_map.shape): sample for sample in samples}
         return self
 
     def post_process_panoptic_segmentation(self, outputs, target_sizes=None, **kwargs):
-        return [truth_as_prediction(self.truth[width]) for _, width in target_sizes]
+        return [truth_as_prediction(self.truth[size]) for size in target_sizes]
 
     def post_process_instance_segmentation(self, outputs, target_sizes=None, **kwargs):
         assert kwargs["threshold"] == 0 and kwargs["return_binary_maps"]
-        results = [truth_as_prediction(self.truth[width]) for _, width in target_sizes]
+        results = [truth_as_prediction(self.truth[size]) for size in target_sizes]
         for result in results:
             ids = torch.tensor([segment["id"] for segment in result["segments_info"]])
             result["segmentation"] = result["segmentation"][None] == ids[:, None, None]
         return results
 
     def post_process_semantic_segmentation(self, outputs, target_sizes=None, **kwargs):
-        truth = [self.truth[width] for _, width in target_sizes]
+        truth = [self.truth[size] for size in target_sizes]
         return [torch.cat([sample.class_labels, torch.zeros(1).long()])[sample.segment_map] for sample in truth]
 
 

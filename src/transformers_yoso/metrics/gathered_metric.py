@@ -63,6 +63,7 @@ class GatheredMetric(evaluate.Metric, ABC):
         Raises:
             ValueError: the numbers differ, or a prediction and its reference do not fit.
         """
+        predictions, references = ([] if images is None else images for images in (predictions, references))
         if len(predictions) != len(references):
             raise ValueError(f"Got {len(predictions)} predictions and {len(references)} references.")
         for prediction, reference in zip(predictions, references, strict=True):
