@@ -106,13 +106,14 @@ def test_the_truth_is_perfect_in_every_subtask(coco, batch_size):
     accelerator = Accelerator(cpu=True)
     result = evaluate_model(model, processor, coco, accelerator, subtasks=subtasks, batch_size=batch_size)
     assert model.training
-    assert result["all"]["pq"] == result["instance"]["ap"] == result["semantic"]["miou"] == 1.0
+    assert result["all"]["pq"] == result["semantic"]["miou"] == 1.0
+    assert result["instance"]["ap"] == pytest.approx(1.0)
     assert [image["pq"] for image in result["images"]] == [1.0, 1.0]
     assert {image["index"]: image["image_id"] for image in result["images"]} == dict(enumerate(coco_ids(coco)))
     table = format_table(result, coco.categories.id2label).splitlines()
     assert [line.split() for line in table if line.startswith("things (")] == [
         ["things", f"({result['things']['num_classes']}", "classes)", "100.0", "100.0", "100.0"],
-        ["things", "(80", "classes)", "100.0", "100.0", "100.0", "100.0", "100.0", "100.0"],
+        ["things", "(80", "classes)", "100.0", "100.0", "100.0", "100.0", "100.0", "-"],  # no large thing is there
     ]
     streamed = evaluate_model(model, processor, Stream(list(coco)), accelerator, subtasks=subtasks)
     assert {**streamed, "seconds": 0, "images": 0} == {**result, "seconds": 0, "images": 0}
