@@ -197,28 +197,33 @@ def test_an_image_keeps_little_memory(samples):
         assert len(pickle.dumps(metric._records)) < 0.1 * 512 * 512, name
 
 
-def score_share(rank: int, folder: Path, samples: list[PanopticSample], shares: list[list[int]]) -> None:
-    """One of two processes with its share of the photos."""
-    torch.distributed.init_process_group("gloo", f"file://{folder / 'meet'}", rank=rank, world_size=len(shares))
-    results = {}
-    predictions = predictions_of(samples)
-    for name, metric in make_metrics().items():
-        for k in shares[rank]:
-            metric.add(prediction=predictions[name][k], reference=reference_of(samples[k]))
-        results[name] = metric.compute()
+SHARES = {"padded": [[0, 2, 4], [1, 3, 0, 0]], "idle": [[0, 1, 2, 3, 4], []]}
+"""Photos of each of two processes: uneven shares, one filled up with photos of the other or without any."""
+
+
+def score_shares(rank: int, folder: Path, samples: list[PanopticSample]) -> None:
+    """What one of two processes does."""
+    torch.distributed.init_process_group("gloo", f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    predictions, metrics = predictions_of(samples), make_metrics()
+    results = {case: {} for case in SHARES}
+    for case, shares in SHARES.items():
+        for name, metric in metrics.items():
+            for k in shares[rank]:
+                metric.add(prediction=predictions[name][k], reference=reference_of(samples[k]))
+            results[case][name] = metric.compute()
     torch.distributed.destroy_process_group()
     (folder / f"{rank}.pkl").write_bytes(pickle.dumps(results))
 
 
-@pytest.mark.parametrize("shares", [[[0, 2, 4], [1, 3, 0, 0]], [[0, 1, 2, 3, 4], []]], ids=["padded", "idle"])
-def test_two_processes_equal_one(samples, tmp_path, shares):
-    """Uneven shares, one padded with photos of the other or without any, give both processes the whole result."""
-    torch.multiprocessing.spawn(score_share, (tmp_path, samples, shares), nprocs=2)
+def test_two_processes_equal_one(samples, tmp_path):
+    """Both processes get the whole result, and no photo counts twice."""
+    torch.multiprocessing.spawn(score_shares, (tmp_path, samples), nprocs=2)
     predictions, references = predictions_of(samples), [reference_of(sample) for sample in samples]
     results = [pickle.loads((tmp_path / f"{rank}.pkl").read_bytes()) for rank in range(2)]
     for name, metric in make_metrics().items():
         whole = metric.compute(predictions=predictions[name], references=references)
-        assert results[0][name] == whole and results[1][name] == whole
+        for case in SHARES:
+            assert results[0][case][name] == whole and results[1][case][name] == whole
 
 
 def test_processes_that_do_not_know_each_other_are_refused():
