@@ -15,7 +15,7 @@ from transformers_yoso.evaluation import (
     format_table,
     load_for_evaluation,
 )
-from transformers_yoso.evaluation.picture_sheet import save_best_and_worst
+from transformers_yoso.evaluation.best_and_worst import save_best_and_worst
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 
 

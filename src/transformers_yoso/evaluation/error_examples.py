@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..visualization import draw_panoptic, outline_mask
+from ..picture_sheet import Tile, save_sheet
+from ..visualization import outline_mask
+from .drawing import draw_prediction, draw_truth
 from .error_causes import FALSE_CAUSES, MISS_CAUSES
-from .picture_sheet import Tile, draw_truth, sample_photo, save_sheet
 from .prediction import Prediction
 
 LEAST_CROP = 96
+"""Least side of an example in pixels."""
+FILL_OPACITY = 0.35
 LEAST_AREA = 64
 """Segments of fewer pixels are no example: nobody can see them."""
 FRAME_COLOR = (255, 255, 0)
@@ -74,15 +77,13 @@ class ErrorExamples:
             kept[place : place + 1] = [self._draw(kind, mask, name, prediction)]
 
     def _draw(self, kind: tuple[str, str], mask: np.ndarray, name: str, prediction: Prediction) -> tuple[Tile, Tile]:
-        sample, panoptic = prediction.sample, prediction.panoptic
-        predicted = draw_panoptic(
-            sample_photo(sample), panoptic["segmentation"], panoptic["segments_info"], self.id2label, alpha=0.35
-        )
-        box = _crop_box(mask)
+        sample, box = prediction.sample, _crop_box(mask)
+        predicted = draw_prediction(prediction, self.id2label, FILL_OPACITY)
+        true = draw_truth(sample, self.id2label, FILL_OPACITY)
         caption = f"{kind[0]}: {kind[1]}\n{name}, {Path(sample.file_name).name}"
         return (
             Tile(_frame(predicted, mask).crop(box), f"{caption}, predicted"),
-            Tile(_frame(draw_truth(sample, self.id2label), mask).crop(box), f"{caption}, true"),
+            Tile(_frame(true, mask).crop(box), f"{caption}, true"),
         )
 
 

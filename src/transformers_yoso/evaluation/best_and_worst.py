@@ -1,47 +1,17 @@
-"""Sheets of captioned pictures, and the one of the photos with the best and the worst scores."""
+"""A sheet of the photos with the best and the worst panoptic quality."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..data import PanopticSample
-from ..visualization import draw_panoptic
+from ..picture_sheet import Tile, save_sheet
+from .drawing import draw_prediction, draw_truth
 from .prediction import Prediction, predict_dataset
-
-TILE_INCHES = 3.2
-DOTS_PER_INCH = 120
-
-
-class Tile(NamedTuple):
-    """A picture and the text above it."""
-
-    picture: Image.Image
-    caption: str
-
-
-def save_sheet(rows: Sequence[Sequence[Tile]], path: Path, title: str) -> None:
-    """Draws rows of tiles under a title and saves them as a picture file; rows may differ in length."""
-    columns = max(len(row) for row in rows)
-    figure = Figure(
-        figsize=(columns * TILE_INCHES, len(rows) * TILE_INCHES + 0.5), dpi=DOTS_PER_INCH, layout="constrained"
-    )
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for row, row_axes in zip(rows, axes, strict=True):
-        for tile, axis in zip(row, row_axes, strict=False):
-            axis.imshow(tile.picture)
-            axis.set_title(tile.caption, fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
 
 
 def save_best_and_worst(
@@ -87,21 +57,7 @@ def save_best_and_worst(
 
 
 def _photo_tiles(prediction: Prediction, id2label: Mapping[int, str]) -> dict[str, Image.Image]:
-    panoptic = prediction.panoptic
     return {
-        "predicted": draw_panoptic(
-            sample_photo(prediction.sample), panoptic["segmentation"], panoptic["segments_info"], id2label
-        ),
+        "predicted": draw_prediction(prediction, id2label),
         "true": draw_truth(prediction.sample, id2label),
     }
-
-
-def sample_photo(sample: PanopticSample) -> np.ndarray:
-    """The photo as uint8 `(height, width, 3)`."""
-    return sample.image.permute(1, 2, 0).numpy()
-
-
-def draw_truth(sample: PanopticSample, id2label: Mapping[int, str]) -> Image.Image:
-    """The photo with its true segments drawn over it."""
-    segments = [{"id": k + 1, "label_id": label} for k, label in enumerate(sample.class_labels.tolist())]
-    return draw_panoptic(sample_photo(sample), sample.segment_map + 1, segments, id2label)
