@@ -19,7 +19,7 @@ FILL_OPACITY = 0.35
 LEAST_AREA = 64
 """Segments of fewer pixels are no example: nobody can see them."""
 FRAME_COLOR = (255, 255, 0)
-FRAME_WIDTH = 2
+FRAME_WIDTH = 1
 
 
 class ErrorExamples:
