@@ -22,7 +22,7 @@ from transformers_yoso.data import (
     TrainingAugmentation,
 )
 from transformers_yoso.data.sample import drop_crowd_segments, drop_empty_segments, segment_areas
-from transformers_yoso.data.transforms import IMAGE_PAD_VALUE
+from transformers_yoso.data.augmentation.transforms import IMAGE_PAD_VALUE
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """An endless, seeded order of training samples whose place is one number, so that a run resumes exactly."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +11,15 @@ from .sample import PanopticSample
 
 
 class SampleKey(NamedTuple):
-    """Names one draw: `index` in the dataset and the `epoch`, which gives another augmentation each time."""
+    """
+    Names one draw: `index` in the dataset and the `epoch`, which gives another augmentation each time.
+
+    A streamed dataset cannot look a sample up by its index; there the key carries the encoded `row`.
+    """
 
     epoch: int
     index: int
+    row: Mapping[str, Any] | None = None
 
 
 class SampleStream(Sampler[list[SampleKey]]):
@@ -60,19 +65,28 @@ class SampleStream(Sampler[list[SampleKey]]):
             yield keys
             batch += 1
 
+    def position_after(self, num_batches: int) -> dict[str, Any]:
+        """Where to resume when `num_batches` batches have been consumed since the beginning; JSON-serialisable."""
+        return {"batch": num_batches}
+
 
 class AugmentedDataset(Dataset):
     """
     Applies a random transform whose draws depend only on the seed, the epoch and the sample's index.
 
     The result is the same in whichever worker and however often it is made; the caller's generator stays untouched.
+
+    Args:
+        samples: gives samples by index, or, like `StreamedPanopticDataset`, from the row that a key carries.
+        transform: draws from torch's global generator.
+        seed: of the draws.
     """
 
-    def __init__(self, samples: Dataset, transform: Callable[[PanopticSample], PanopticSample], seed: int):
+    def __init__(self, samples: Any, transform: Callable[[PanopticSample], PanopticSample], seed: int):
         self.samples, self.transform, self.seed = samples, transform, seed
 
     def __getitem__(self, key: SampleKey) -> PanopticSample:
-        sample = self.samples[key.index]
+        sample = self.samples[key.index] if key.row is None else self.samples.read(key.row, key.index)
         entropy = np.random.SeedSequence([self.seed, key.epoch, key.index]).generate_state(1, np.uint64)[0]
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(int(entropy >> np.uint64(1)))

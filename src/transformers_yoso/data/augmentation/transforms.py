@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from .sample import VOID, PanopticSample, drop_crowd_segments, drop_empty_segments
+from ..sample import VOID, PanopticSample, drop_crowd_segments, drop_empty_segments
 
 IMAGE_PAD_VALUE = 128
 """Raw grey value (0-255) around photos that are smaller than the crop, as in the released recipes."""

@@ -1,0 +1,46 @@
+"""The JSON file and the photo folder that COCO's panoptic and instance formats share."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_coco_json(file: Path) -> dict[str, Any]:
+    """
+    Reads an annotation file and checks its outer form.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no JSON, or one of `images`, `annotations`, `categories` is missing or no list.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such annotation file.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not valid JSON ({error}).") from error
+    keys = ("images", "annotations", "categories")
+    missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
+        raise ValueError(f"{file}: lacks {missing}; COCO files have the lists `images`, `annotations`, `categories`.")
+    return content
+
+
+def require_folder(folder: Path, source: Path) -> None:
+    """Raises `FileNotFoundError` if `folder`, which belongs to `source`, does not exist."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder (needed for {source}).")
+
+
+def missing_files(folder: Path, names: list[str]) -> list[str]:
+    """Those of `names` that are no files in `folder`."""
+    return [name for name in names if not (folder / name).is_file()]
+
+
+def require_files(folder: Path, names: list[str], source: Path) -> None:
+    """Raises `FileNotFoundError` that counts and names what `source` lists and `folder` lacks."""
+    if missing := missing_files(folder, names):
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {len(names)} files named in {source} are missing: {shown}"
+        )
