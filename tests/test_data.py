@@ -21,8 +21,8 @@ from transformers_yoso.data import (
     SampleStream,
     TrainingAugmentation,
 )
+from transformers_yoso.data.augmentation.cropping import IMAGE_PAD_VALUE
 from transformers_yoso.data.sample import drop_crowd_segments, drop_empty_segments, segment_areas
-from transformers_yoso.data.augmentation.transforms import IMAGE_PAD_VALUE
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class PanopticCollator:
         mask_labels: list[Tensor] = []
         for index, sample in enumerate(samples):
             rows, columns = sample.segment_map.shape
-            pixel_values[index, :, :rows, :columns] = (sample.image - self.mean) / self.std
+            pixel_values[index, :, :rows, :columns].copy_(sample.image).sub_(self.mean).div_(self.std)
             pixel_mask[index, :rows, :columns] = 1
             segment_map = torch.full((height, width), VOID, dtype=sample.segment_map.dtype)
             segment_map[:rows, :columns] = sample.segment_map

@@ -14,7 +14,7 @@ class PanopticSample:
     A photo with its panoptic ground truth; every reader makes it and every transform keeps it.
 
     Attributes:
-        image: uint8 `(3, height, width)`, RGB, 0-255.
+        image: uint8 `(3, height, width)`, RGB, 0-255; in any memory format.
         segment_map: int32 `(height, width)`; value `k` in `[0, num_segments)` belongs to segment `k`, `VOID` to none.
         class_labels: int64 `(num_segments,)`, contiguous label ids.
         is_crowd: bool `(num_segments,)`; a crowd region holds several objects that nobody told apart.
@@ -53,7 +53,7 @@ def keep_segments(sample: PanopticSample, keep: Tensor) -> PanopticSample:
     lookup = torch.cat([new_ids, torch.tensor([VOID])]).to(sample.segment_map.dtype)  # index -1 is the void entry
     return replace(
         sample,
-        segment_map=lookup[sample.segment_map.long()],
+        segment_map=lookup[sample.segment_map],
         class_labels=sample.class_labels[keep],
         is_crowd=sample.is_crowd[keep],
     )
@@ -61,8 +61,7 @@ def keep_segments(sample: PanopticSample, keep: Tensor) -> PanopticSample:
 
 def segment_areas(sample: PanopticSample) -> Tensor:
     """Number of pixels of each segment, int64 `(num_segments,)`."""
-    shifted = sample.segment_map.flatten().long() - VOID
-    return torch.bincount(shifted, minlength=sample.num_segments + 1)[1:]
+    return torch.bincount(sample.segment_map.flatten() - VOID, minlength=sample.num_segments + 1)[1:]
 
 
 def drop_empty_segments(sample: PanopticSample) -> PanopticSample:

@@ -1,5 +1,5 @@
 """Augmentations on photo and segment map together (torchvision v2)."""
 
-from .transforms import TrainingAugmentation
+from .pipeline import TrainingAugmentation
 
 __all__ = ["TrainingAugmentation"]

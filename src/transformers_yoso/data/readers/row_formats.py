@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +12,8 @@ from ..categories import CategoryTable
 from .decoding import decode_channels, decode_panoptic_png, decode_photo
 from .records import PanopticRecord
 
-IGNORE_INDEX = 255
-"""Semantic id of void in Transformers, unless the class table gives it to a class."""
+VOID_IDS = (0, 255)
+"""Semantic ids that are void unless the class table gives them to a class."""
 
 
 class RowFormat(Protocol):
@@ -65,9 +66,9 @@ class SemanticInstanceFormat:
     """
     Photo and a map with the semantic id in the first channel and the instance id in the second.
 
-    A thing's segment is a pair of both ids, whatever the instance id; a stuff class is one segment. Semantic id 255 is
-    void unless a class has it. With `do_reduce_labels` id 0 is void and all others are one less before they are looked
-    up in the class table.
+    A thing's segment is a pair of both ids, whatever the instance id; a stuff class is one segment. Semantic ids 0 and 255
+    are void unless a class has them. With `do_reduce_labels` 0 is void and all others are one less before they are
+    looked up in the class table.
     """
 
     image_column: str
@@ -105,21 +106,28 @@ class SemanticInstanceFormat:
             )
         semantic = channels[..., 0].astype(np.int32)
         instance = channels[..., 1].astype(np.int32) if has_instances else np.zeros_like(semantic)
-        is_void = np.zeros(semantic.shape, dtype=bool)
+        values, inverse = np.unique(semantic.astype(np.int64) << 32 | instance, return_inverse=True)
+        segment_of: dict[tuple[int, int], int] = {}
+        ids = np.zeros(len(values), dtype=np.int32)
+        for k, value in enumerate(values.tolist()):
+            category, number = value >> 32, value & 0xFFFFFFFF
+            if not self._is_void(category):
+                category -= self.do_reduce_labels
+                key = (category, 0 if category in self._stuff_ids else number)
+                ids[k] = segment_of.setdefault(key, len(segment_of) + 1)
+        segments_info = [{"id": k, "category_id": category} for (category, _), k in segment_of.items()]
+        return ids[inverse.reshape(semantic.shape)], segments_info
+
+    def _is_void(self, category: int) -> bool:
+        """Whether a semantic id, as it lies in the map, means void."""
         if self.do_reduce_labels:
-            is_void, semantic = semantic == 0, semantic - 1
-        known = self.categories.label_of_category
-        stuff = [category for category, label in known.items() if label in self.categories.stuff_label_ids]
-        if IGNORE_INDEX not in known:
-            is_void |= semantic == (IGNORE_INDEX - 1 if self.do_reduce_labels else IGNORE_INDEX)
-        instance = np.where(np.isin(semantic, stuff), 0, instance)
-        pairs = np.where(is_void, -1, semantic.astype(np.int64) << 32 | instance)
-        values, ids = np.unique(pairs, return_inverse=True)
-        first_segment = int(bool(len(values)) and values[0] == -1)  # void sorts first
-        segments_info = [
-            {"id": k, "category_id": int(value >> 32)} for k, value in enumerate(values[first_segment:], start=1)
-        ]
-        return (ids.reshape(semantic.shape) + 1 - first_segment).astype(np.int32), segments_info
+            return category == 0 or (category == 255 and 254 not in self.categories.label_of_category)
+        return category in VOID_IDS and category not in self.categories.label_of_category
+
+    @cached_property
+    def _stuff_ids(self) -> set[int]:
+        stuff = set(self.categories.stuff_label_ids)
+        return {category for category, label in self.categories.label_of_category.items() if label in stuff}
 
 
 def row_name(row: Mapping[str, Any], index: int, source: str, image_column: str) -> str:
