@@ -35,7 +35,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         return self.read_record(index).to_sample(self.categories)
 
     def annotation_problems(self) -> list[str]:
-        """Faults that show without decoding a picture, one sentence each; none unless the reader can tell."""
+        """Annotations that belong to no sample and why, one sentence each; none unless the reader can tell."""
         return []
 
     def batches(

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..categories import CategoryTable
 from .base import PanopticDataset
-from .coco_json import missing_files, read_coco_json, require_files, require_folder
+from .coco_json import read_coco_json, require_files, require_folder
 from .decoding import decode_photo
 from .records import PanopticRecord
 
@@ -42,14 +42,13 @@ class CocoInstancesDataset(PanopticDataset):
         ]:
             raise ValueError(f"{self.source}: an image lacks `id`, `file_name`, `height` or `width`: {incomplete[0]}.")
         self._listed = content["annotations"]
-        if validate and (problems := self._json_problems()):
-            raise ValueError(f"{self.source}: {problems[0]}")
         self._annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in self._listed:
-            self._annotations[annotation.get("image_id")].append(annotation)
+            if {"image_id", "category_id", "segmentation"} <= annotation.keys():
+                self._annotations[annotation["image_id"]].append(annotation)
         require_folder(self.image_folder, self.json_file)
         if validate:
-            require_files(self.image_folder, self._photo_names(), self.json_file)
+            self._require_sound_annotations()
 
     @classmethod
     def from_folder(cls, dataset_dir: str | Path, split: str, *, validate: bool = True) -> "CocoInstancesDataset":
@@ -79,29 +78,31 @@ class CocoInstancesDataset(PanopticDataset):
             image_id=image["id"],
             file_name=str(image_file),
             map_name=where,
+            listed_size=(image["height"], image["width"]),
         )
 
     def annotation_problems(self) -> list[str]:
-        missing = missing_files(self.image_folder, self._photo_names())
-        return [*self._json_problems(), *(f"photo {name} is missing in {self.image_folder}." for name in missing)]
-
-    def _photo_names(self) -> list[str]:
-        return [image["file_name"] for image in self.images]
-
-    def _json_problems(self) -> list[str]:
         known = {image["id"] for image in self.images}
         problems = []
         for annotation in self._listed:
             name = f"annotation {annotation.get('id', '(without id)')}"
-            missing = [key for key in ("image_id", "category_id", "segmentation") if key not in annotation]
-            if missing:
+            if missing := [key for key in ("image_id", "category_id", "segmentation") if key not in annotation]:
                 problems.append(f"{name} lacks {missing}: {str(annotation)[:200]}")
-                continue
-            if annotation["image_id"] not in known:
+            elif annotation["image_id"] not in known:
                 problems.append(f"{name} belongs to image id {annotation['image_id']}, which `images` does not list.")
-            if annotation["category_id"] not in self.categories.label_of_category:
-                problems.append(f"{name} has category {annotation['category_id']}, which `categories` does not list.")
         return problems
+
+    def _require_sound_annotations(self) -> None:
+        """Raises at the first fault that shows without decoding a picture."""
+        for problem in self.annotation_problems():
+            raise ValueError(f"{self.source}: {problem}")
+        for annotation in self._listed:
+            if annotation["category_id"] not in self.categories.label_of_category:
+                raise ValueError(
+                    f"{self.source}: annotation {annotation.get('id')} has category {annotation['category_id']}, which "
+                    "`categories` does not list."
+                )
+        require_files(self.image_folder, [image["file_name"] for image in self.images], self.json_file)
 
 
 def paint_masks(masks: list[np.ndarray], height: int, width: int) -> np.ndarray:

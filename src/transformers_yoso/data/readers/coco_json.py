@@ -32,14 +32,9 @@ def require_folder(folder: Path, source: Path) -> None:
         raise FileNotFoundError(f"{folder}: no such folder (needed for {source}).")
 
 
-def missing_files(folder: Path, names: list[str]) -> list[str]:
-    """Those of `names` that are no files in `folder`."""
-    return [name for name in names if not (folder / name).is_file()]
-
-
 def require_files(folder: Path, names: list[str], source: Path) -> None:
     """Raises `FileNotFoundError` that counts and names what `source` lists and `folder` lacks."""
-    if missing := missing_files(folder, names):
+    if missing := [name for name in names if not (folder / name).is_file()]:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise FileNotFoundError(
             f"{folder}: {len(missing)} of {len(names)} files named in {source} are missing: {shown}"

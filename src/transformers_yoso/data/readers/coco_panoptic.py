@@ -1,11 +1,12 @@
 """Reader of the COCO panoptic format: a folder of photos, a folder of PNG id maps and one JSON file."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ..categories import CategoryTable
 from .base import PanopticDataset
-from .coco_json import missing_files, read_coco_json, require_files, require_folder
+from .coco_json import read_coco_json, require_files, require_folder
 from .decoding import decode_panoptic_png, decode_photo
 from .records import PanopticRecord, segment_problems
 
@@ -37,15 +38,12 @@ class CocoPanopticDataset(PanopticDataset):
         self.categories = CategoryTable.from_json(content["categories"], self.source)
         self._images = {image["id"]: image for image in content["images"]}
         self._listed = content["annotations"]
-        if validate and (problems := self._json_problems()):
-            raise ValueError(f"{self.json_file}: {problems[0]}")
         self.annotations = [annotation for annotation in self._listed if not self._outer_problem(annotation)]
-        self.image_names = [self.image_entry(index)["file_name"] for index in range(len(self))]
+        self.image_names = [self._images[annotation["image_id"]]["file_name"] for annotation in self.annotations]
         require_folder(self.image_folder, self.json_file)
         require_folder(self.png_folder, self.json_file)
         if validate:
-            require_files(self.image_folder, self.image_names, self.json_file)
-            require_files(self.png_folder, [item["file_name"] for item in self.annotations], self.json_file)
+            self._require_sound_annotations()
 
     @classmethod
     def from_folder(cls, dataset_dir: str | Path, split: str, *, validate: bool = True) -> "CocoPanopticDataset":
@@ -66,12 +64,9 @@ class CocoPanopticDataset(PanopticDataset):
     def __len__(self) -> int:
         return len(self.annotations)
 
-    def image_entry(self, index: int) -> dict[str, Any]:
-        """What the JSON's `images` says of sample `index`."""
-        return self._images[self.annotations[index]["image_id"]]
-
     def read_record(self, index: int) -> PanopticRecord:
         annotation = self.annotations[index]
+        image = self._images[annotation["image_id"]]
         image_file = self.image_folder / self.image_names[index]
         png_file = self.png_folder / annotation["file_name"]
         return PanopticRecord(
@@ -81,26 +76,16 @@ class CocoPanopticDataset(PanopticDataset):
             image_id=annotation["image_id"],
             file_name=str(image_file),
             map_name=str(png_file),
+            listed_size=(image["height"], image["width"]) if {"height", "width"} <= image.keys() else None,
         )
 
     def annotation_problems(self) -> list[str]:
-        photos = missing_files(self.image_folder, self.image_names)
-        maps = missing_files(self.png_folder, [annotation["file_name"] for annotation in self.annotations])
+        times = Counter(annotation.get("image_id") for annotation in self._listed)
+        doubled = [image_id for image_id, count in times.items() if count > 1]
         return [
-            *self._json_problems(),
-            *(f"photo {name} is missing in {self.image_folder}." for name in photos),
-            *(f"map {name} is missing in {self.png_folder}." for name in maps),
+            *filter(None, map(self._outer_problem, self._listed)),
+            *(f"image id {image_id} has more than one annotation." for image_id in doubled if image_id is not None),
         ]
-
-    def _json_problems(self) -> list[str]:
-        problems = []
-        for annotation in self._listed:
-            if problem := self._outer_problem(annotation):
-                problems.append(problem)
-                continue
-            found = segment_problems(annotation["segments_info"], self.categories)
-            problems.extend(f"annotation {annotation['file_name']}: {problem}" for problem in found)
-        return problems
 
     def _outer_problem(self, annotation: dict[str, Any]) -> str | None:
         missing = [key for key in ("image_id", "file_name", "segments_info") if key not in annotation]
@@ -112,3 +97,13 @@ class CocoPanopticDataset(PanopticDataset):
                 "which `images` does not list."
             )
         return None
+
+    def _require_sound_annotations(self) -> None:
+        """Raises at the first fault that shows without decoding a picture."""
+        for problem in self.annotation_problems():
+            raise ValueError(f"{self.json_file}: {problem}")
+        for annotation in self.annotations:
+            for problem in segment_problems(annotation["segments_info"], self.categories):
+                raise ValueError(f"{self.json_file}: annotation {annotation['file_name']}: {problem}")
+        require_files(self.image_folder, self.image_names, self.json_file)
+        require_files(self.png_folder, [item["file_name"] for item in self.annotations], self.json_file)

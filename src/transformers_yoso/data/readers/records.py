@@ -24,6 +24,7 @@ class PanopticRecord:
         image_id: the dataset's id of the photo.
         file_name: where the photo came from.
         map_name: where the id map came from.
+        listed_size: height and width that the annotation file gives for the photo, if it does.
     """
 
     photo: Tensor
@@ -32,6 +33,7 @@ class PanopticRecord:
     image_id: int | str
     file_name: str
     map_name: str
+    listed_size: tuple[int, int] | None = None
 
     def to_sample(self, categories: CategoryTable) -> PanopticSample:
         """

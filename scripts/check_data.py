@@ -1,0 +1,77 @@
+"""Checks a panoptic dataset: files, ids, classes, sizes, balance and doubled photos; exit code 1 if it has errors."""
+
+import argparse
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+from transformers_yoso.data import ANNOTATION_FORMATS, PanopticDataset, list_splits, open_dataset
+from transformers_yoso.data.checker import Limits, check_dataset, format_report, save_picture_sheet, to_json
+from transformers_yoso.models.configuration_yoso import YosoConfig
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset_name", help="Dataset on the Hub, or a folder.")
+    parser.add_argument("--dataset_config_name", help="Configuration of the dataset on the Hub.")
+    parser.add_argument("--dataset_dir", help="Local folder: COCO layout, `save_to_disk`, parquet files.")
+    parser.add_argument("--splits", nargs="+", help="All splits if not given.")
+    parser.add_argument("--annotation_format", choices=ANNOTATION_FORMATS, help="Found out if not given.")
+    parser.add_argument("--categories_file", help="Class table, where the dataset has none.")
+    parser.add_argument(
+        "--stuff_category_ids", type=int, nargs="*", help="Ids of stuff, where the table does not say."
+    )
+    parser.add_argument("--image_column_name", default="image")
+    parser.add_argument("--annotation_column_name")
+    parser.add_argument("--segments_info_column_name", default="segments_info")
+    parser.add_argument("--do_reduce_labels", action="store_true", help="Semantic id 0 is void, others are one less.")
+    parser.add_argument("--num_queries", type=int, help="Of the model to be trained; 100 if not given.")
+    parser.add_argument("--model_name_or_path", help="Checkpoint whose classes and queries the data should fit.")
+    parser.add_argument("--max_void_share", type=float, default=0.5, help="Warn about photos with more void.")
+    parser.add_argument("--max_crowd_share", type=float, default=0.3, help="Warn about photos with more crowd.")
+    parser.add_argument("--output_json", type=Path, help="File for all findings and numbers.")
+    parser.add_argument("--output_sheet", type=Path, help="Picture file for photos with findings and examples.")
+    parser.add_argument("--dataloader_num_workers", type=int, default=0)
+    parser.add_argument("--strict", action="store_true", help="Warnings give exit code 1 too.")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    place = {name: getattr(arguments, name) for name in ("dataset_name", "dataset_config_name", "dataset_dir")}
+    columns = ("image_column_name", "annotation_column_name", "segments_info_column_name", "do_reduce_labels")
+    options = {name: getattr(arguments, name) for name in (*columns, "categories_file", "stuff_category_ids")}
+
+    @cache
+    def open_split(split: str) -> PanopticDataset:
+        return open_dataset(
+            **place, split=split, annotation_format=arguments.annotation_format, validate=False, **options
+        )
+
+    try:
+        splits = arguments.splits or list_splits(**place, annotation_format=arguments.annotation_format)
+        config = YosoConfig.from_pretrained(arguments.model_name_or_path) if arguments.model_name_or_path else None
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    num_queries = arguments.num_queries or (config.num_queries if config else Limits.num_queries)
+    checks = check_dataset(
+        open_split,
+        splits,
+        Limits(num_queries, arguments.max_void_share, arguments.max_crowd_share),
+        model_labels=config.id2label if config else None,
+        num_workers=arguments.dataloader_num_workers,
+    )
+    print(format_report(checks))
+    result = to_json(checks)
+    if arguments.output_json:
+        arguments.output_json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output_json.write_text(json.dumps(result, indent=2) + "\n")
+    if arguments.output_sheet:
+        save_picture_sheet(checks, open_split, arguments.output_sheet)
+    return int(bool(result["num_errors"] or (arguments.strict and result["num_warnings"])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
