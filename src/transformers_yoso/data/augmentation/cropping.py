@@ -22,7 +22,7 @@ class FixedSizeCropOrPad(v2.Transform):
 
     With a limit below 1 on a single category, the crop is drawn again, up to ten times in all, until it holds at least
     two categories and none has more than this share of the labelled pixels, as detectron2's
-    `RandomCrop_CategoryAreaConstraint` does. The class labels of the segments must then be among the inputs.
+    `RandomCrop_CategoryAreaConstraint` does. The inputs are then photo, map and [`ClassLabels`].
 
     Args:
         size: height and width in pixels.
@@ -36,14 +36,16 @@ class FixedSizeCropOrPad(v2.Transform):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         window = self._draw(*F.get_size(flat_inputs[0]))
         if self.single_category_max_area < 1:
-            _, segment_map, class_labels = flat_inputs
+            segment_map, class_labels = (item.as_subclass(Tensor) for item in flat_inputs[1:])
             for _ in range(CROP_TRIES - 1):
-                if self._is_mixed(F.crop(segment_map, **window).as_subclass(Tensor), class_labels):
+                if self._is_mixed(F.crop(segment_map[None], **window), class_labels):
                     break
                 window = self._draw(*F.get_size(flat_inputs[0]))
         return window
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if not isinstance(inpt, tv_tensors.Image | tv_tensors.Mask):
+            return inpt
         cropped = F.crop(inpt, **params)
         below, right = self.size[0] - params["height"], self.size[1] - params["width"]
         if not below and not right:

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 from ..sample import PanopticSample, drop_crowd_segments, drop_empty_segments
 from .color import ColorDistortion
 from .cropping import FixedSizeCropOrPad
+from .inputs import ClassLabels
 from .resizing import LargeScaleJitter, ResizeShortestEdge
 
 DEFAULT_SCALE_RANGE = (0.1, 2.0)
@@ -68,9 +69,8 @@ class TrainingAugmentation(nn.Module):
 
 def apply_to_sample(transform: nn.Module, sample: PanopticSample) -> PanopticSample:
     """Runs a torchvision v2 transform on photo, map and class labels with the same random draw."""
-    image, mask, _ = transform(
-        tv_tensors.Image(sample.image), tv_tensors.Mask(sample.segment_map), sample.class_labels
-    )
+    inputs = tv_tensors.Image(sample.image), tv_tensors.Mask(sample.segment_map), ClassLabels(sample.class_labels)
+    image, mask, _ = transform(*inputs)
     image, segment_map = image.as_subclass(Tensor), mask.as_subclass(Tensor).contiguous()
     return drop_empty_segments(replace(sample, image=image, segment_map=segment_map))
 

@@ -25,7 +25,9 @@ class ResizeTogether(v2.Transform):
         if isinstance(inpt, tv_tensors.Mask):
             resized = F.resize(inpt.as_subclass(Tensor)[None], params["size"], InterpolationMode.NEAREST_EXACT)[0]
             return tv_tensors.wrap(resized, like=inpt)
-        return F.resize(inpt, params["size"], InterpolationMode.BILINEAR, antialias=True)
+        if isinstance(inpt, tv_tensors.Image):
+            return F.resize(inpt, params["size"], InterpolationMode.BILINEAR, antialias=True)
+        return inpt
 
 
 class LargeScaleJitter(ResizeTogether):
