@@ -24,7 +24,8 @@ def outlined(sample: PanopticSample) -> PanopticSample:
     colors = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (sample.num_segments + 1, 3), dtype=np.uint8))
     colors[-1] = IMAGE_PAD_VALUE
     image = colors[sample.segment_map].permute(2, 0, 1)
-    return PanopticSample(image, sample.segment_map, torch.arange(sample.num_segments), sample.is_crowd, 1, "flat")
+    no_crowd = torch.zeros_like(sample.is_crowd)
+    return PanopticSample(image, sample.segment_map, torch.arange(sample.num_segments), no_crowd, 1, "flat")
 
 
 RECIPES = {
