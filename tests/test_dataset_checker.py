@@ -64,7 +64,7 @@ def test_sound_photos_have_no_findings_and_true_numbers(folder, facade):
     segments = [info for item in facade.annotations[:COUNT] for info in item["segments_info"]]
     windows = [info for info in segments if info["category_id"] == 1]
     pixels = sum(info["area"] for info in segments)
-    assert summary["num_photos"] == summary["num_readable_photos"] == COUNT
+    assert summary["num_photos"] == summary["num_usable_photos"] == COUNT
     assert summary["segments_per_photo"]["largest"] == max(
         len(item["segments_info"]) for item in facade.annotations[:COUNT]
     )

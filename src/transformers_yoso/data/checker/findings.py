@@ -56,7 +56,7 @@ class Finding:
 @dataclass(frozen=True)
 class PhotoFacts:
     """
-    What was seen of one readable photo.
+    What was seen of one usable photo.
 
     Attributes:
         index: place in the split.
@@ -94,7 +94,7 @@ class SplitCheck:
         id2label: class names by label id.
         stuff_label_ids: label ids of stuff.
         num_photos: photos that the annotations list.
-        photos: facts of those that could be read.
+        photos: facts of those that can be used.
         findings: all faults, in the order in which they were found.
     """
 

@@ -20,7 +20,7 @@ MIN_EXAMPLES = 4
 
 
 def summarize(check: SplitCheck) -> dict[str, Any]:
-    """Numbers of one split, JSON-serialisable; shares are in [0, 1] and averaged over the readable photos."""
+    """Numbers of one split, JSON-serialisable; shares are in [0, 1] and averaged over the usable photos."""
     photos = check.photos
     segments: Counter[int] = sum((photo.segments for photo in photos), Counter())
     pixels: Counter[int] = sum((photo.pixels for photo in photos), Counter())
@@ -30,7 +30,7 @@ def summarize(check: SplitCheck) -> dict[str, Any]:
         "split": check.split,
         "source": check.source,
         "num_photos": check.num_photos,
-        "num_readable_photos": len(photos),
+        "num_usable_photos": len(photos),
         "sizes": {f"{height}x{width}": n for (height, width), n in Counter(p.size for p in photos).most_common(5)},
         "segments_per_photo": {
             "median": median(counts) if counts else 0,
@@ -92,7 +92,7 @@ def _format_split(summary: Mapping[str, Any]) -> list[str]:
     sizes = ", ".join(f"{size} ({count})" for size, count in summary["sizes"].items()) or "none"
     segments = summary["segments_per_photo"]
     lines = [
-        f"{summary['split']}: {summary['num_photos']} photos, {summary['num_readable_photos']} readable "
+        f"{summary['split']}: {summary['num_photos']} photos, {summary['num_usable_photos']} usable "
         f"({summary['source']})",
         f"  sizes, height x width: {sizes}",
         f"  segments per photo: median {segments['median']:g}, largest {segments['largest']}",
