@@ -375,14 +375,14 @@ def test_compiled_training_forward_equals_the_plain_one(backend: str) -> None:
 
 
 @pytest.mark.usefixtures("fresh_dynamo")
-def test_exported_program_takes_any_size_of_whole_strides() -> None:
+def test_exported_program_takes_any_batch_and_size_of_whole_strides() -> None:
     model = tiny_model(num_stages=1)
     sides = {2: 32 * torch.export.Dim("rows", max=64), 3: 32 * torch.export.Dim("columns", max=64)}
+    shapes = {"pixel_values": {0: torch.export.Dim("batch", max=64), **sides}}
     with torch.no_grad():
-        inputs = (torch.randn(1, 3, 64, 96),)
-        program = torch.export.export(model, inputs, dynamic_shapes={"pixel_values": sides}, strict=False)
-        for size in ((64, 96), (96, 160)):
-            pixel_values = torch.randn(1, 3, *size)
+        program = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes, strict=False)
+        for batch_size, *size in ((2, 64, 96), (1, 96, 160)):
+            pixel_values = torch.randn(batch_size, 3, *size)
             assert_same_result(program.module()(pixel_values), model(pixel_values))
 
 
