@@ -36,7 +36,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def image_processor():
-    return YosoImageProcessorPil(size=SIZE, threshold=0.0, overlap_mask_area_threshold=0.1, label_ids_to_fuse=[0, 1])
+    return YosoImageProcessorPil(size=SIZE, threshold=0.0, overlap_mask_area_threshold=0.05, label_ids_to_fuse=[5])
 
 
 @pytest.fixture(scope="module")

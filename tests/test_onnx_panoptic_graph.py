@@ -120,7 +120,7 @@ def test_equals_the_official_code(session, shared_dir, name):
     folder = shared_dir / "reference" / "postprocess"
     settings = next(case for case in json.loads((folder / "cases.json").read_text()) if case["name"] == name)
     tensors = load_file(folder / f"{name}.safetensors")
-    logits = tensors["class_logits"][None], tensors["mask_logits"][None]
+    logits = tensors["class_logits"][None].float(), tensors["mask_logits"][None].float()
     thresholds = settings["object_mask_threshold"], 0.5, settings["overlap_threshold"]
     stuff = set(range(logits[0].shape[-1] - 1)) - set(settings["thing_classes"])
     ((id_map, segments),) = run_graph(

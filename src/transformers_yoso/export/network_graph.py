@@ -19,8 +19,8 @@ from .deformable_sampling import DEFORMABLE_CONVOLUTIONS
 
 LOGIT_NAMES = ("class_queries_logits", "masks_queries_logits")
 EXAMPLE_SHAPE = (2, 3, 128, 192)
-MAX_SIDE = 16384
-"""Pixels; torch's exporter wants a bound."""
+MAX_BATCH, MAX_SIDE = 1024, 16384
+"""Images and pixels; torch's exporter wants bounds."""
 
 
 class _Logits(nn.Module):
@@ -68,8 +68,8 @@ def network_graph(model: YosoForUniversalSegmentation, deformable_conv: str, ops
         deformable_conv: Name among `DEFORMABLE_CONVOLUTIONS`.
         opset_version: Of the graph.
     """
-    sides = {axis: SIZE_DIVISOR * torch.export.Dim(name, max=MAX_SIDE // SIZE_DIVISOR) for axis, name in _SIDES}
-    shapes = {0: torch.export.Dim("batch", max=1024), **sides}
+    rows, columns = (torch.export.Dim(name, max=MAX_SIDE // SIZE_DIVISOR) for name in ("rows", "columns"))
+    shapes = {0: torch.export.Dim("batch", max=MAX_BATCH), 2: SIZE_DIVISOR * rows, 3: SIZE_DIVISOR * columns}
     with (
         replaced(timm.layers.padding, "get_same_padding", same_padding_of_whole_strides),
         replaced(modulated_deformable_conv, "modulated_deform_conv2d", DEFORMABLE_CONVOLUTIONS[deformable_conv]),
@@ -79,7 +79,7 @@ def network_graph(model: YosoForUniversalSegmentation, deformable_conv: str, ops
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Logits(model),
-            (torch.randn(EXAMPLE_SHAPE),),
+            (torch.zeros(EXAMPLE_SHAPE),),
             dynamo=True,
             dynamic_shapes=(shapes,),
             opset_version=opset_version,
@@ -88,9 +88,6 @@ def network_graph(model: YosoForUniversalSegmentation, deformable_conv: str, ops
             verbose=False,
         )
     return program.model_proto
-
-
-_SIDES = ((2, "rows"), (3, "columns"))
 
 
 @contextmanager

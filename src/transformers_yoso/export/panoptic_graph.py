@@ -56,7 +56,7 @@ def assign_pixels(
         weighted = mask * op.Gather(scores, k)
         wins = weighted > best
         winners = op.Where(wins, op.Cast(k + 1, to=INT32.dtype), winners)
-        best = op.Where(wins, weighted, best)
+        best = op.Max(weighted, best)
     # The winner's mask reaches the threshold where p * mask reaches p * threshold; before any query nothing does.
     least = op.Concat([0.0], scores * mask_threshold, axis=0)
     inside = best >= op.Gather(least, winners)
