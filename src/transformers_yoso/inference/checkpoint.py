@@ -1,0 +1,46 @@
+"""Loading a checkpoint for inference, with one line for what is wrong with it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+from ..models.configuration_yoso import YosoConfig
+from ..models.image_processing_yoso import YosoImageProcessor
+from ..models.modeling_yoso import YosoForUniversalSegmentation
+from .errors import CheckpointError, one_line
+
+
+def load_checkpoint(
+    name: str, dtype: str | torch.dtype | None = None, processor_kwargs: dict[str, Any] | None = None
+) -> tuple[YosoForUniversalSegmentation, YosoImageProcessor]:
+    """
+    Model, in evaluation mode on the CPU, and image processor of a checkpoint folder or a model of the Hub.
+
+    Raises:
+        CheckpointError: no checkpoint there, no weights, or another model.
+    """
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise CheckpointError(f"{name} is no checkpoint folder: it has no config.json.")
+    try:
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+        if model_type != YosoConfig.model_type:
+            raise CheckpointError(
+                f"{name} holds a model of type {model_type!r}, but {YosoConfig.model_type!r} is needed."
+            )
+        model = YosoForUniversalSegmentation.from_pretrained(name, dtype=as_dtype(dtype))
+        image_processor = YosoImageProcessor.from_pretrained(name, **(processor_kwargs or {}))
+    except (OSError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"Cannot load the checkpoint {name}: {one_line(error)}") from error
+    return model.eval(), image_processor
+
+
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """A floating dtype by itself or by its name; float32 for None."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"`dtype` must be a floating dtype such as 'bfloat16', but is {dtype!r}.")
+    return found

@@ -1,0 +1,114 @@
+"""From a video to files: the overlay as a video, maps in COCO's format, run lengths."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..inference.predictor import YosoPredictor
+from ..inference.writers import CocoPanopticWriter, RleLinesWriter
+from ..visualization.lettering import draw_badge
+from .reader import VideoReader
+from .segment_video import FrameResult, segment_video
+from .writer import VideoWriter
+
+
+@dataclass(frozen=True)
+class VideoSummary:
+    """Frames segmented, frames dropped in real time, seconds it took, and the video that was written."""
+
+    num_frames: int
+    num_dropped: int
+    seconds: float
+    output: Path | None
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, end to end."""
+        return self.num_frames / max(self.seconds, 1e-9)
+
+
+def predict_video(
+    predictor: YosoPredictor,
+    source: str | Path | int,
+    output: str | Path | None = None,
+    *,
+    subtask: str = "panoptic",
+    threshold: float | None = None,
+    mask_threshold: float | None = None,
+    overlap_mask_area_threshold: float | None = None,
+    stride: int = 1,
+    max_fps: float | None = None,
+    realtime: bool | None = None,
+    keep_ids: bool = True,
+    show_fps: bool = True,
+    alpha: float = 0.5,
+    draw_labels: bool = True,
+    panoptic_dir: str | Path | None = None,
+    rle_file: str | Path | None = None,
+    codec: str | None = None,
+    on_frame: Callable[[FrameResult], bool | None] | None = None,
+) -> VideoSummary:
+    """
+    Segments a video and writes what is asked for, as the frames come.
+
+    Args:
+        source: path or URL, or the number of a camera.
+        output: video with the overlay, .mp4, .mov, .mkv or .webm.
+        subtask, threshold, mask_threshold, overlap_mask_area_threshold: as of `YosoPredictor`.
+        stride, max_fps, realtime, keep_ids: as of `segment_video`.
+        show_fps: whether the overlay shows the measured frames per second, end to end.
+        alpha, draw_labels: as of `draw_panoptic`.
+        panoptic_dir: folder for a PNG map per frame and `panoptic.json`, in COCO's panoptic format.
+        rle_file: file with a JSON line of run lengths per frame.
+        codec: FFmpeg's name of the encoder; see `VideoWriter`.
+        on_frame: is called with each result, for example for a progress bar; returns False to stop.
+
+    Raises:
+        MissingFileError, VideoReadError, CameraError, MissingCodecError: see `VideoReader` and `VideoWriter`.
+        OutputError: a file or folder that cannot be written.
+    """
+    start, num_frames, num_dropped = time.monotonic(), 0, 0
+    name = f"camera{source}" if isinstance(source, int) else Path(source).stem
+    with ExitStack() as files:
+        reader = files.enter_context(VideoReader(source, stride, max_fps))
+        video = files.enter_context(VideoWriter(output, reader.fps, codec)) if output is not None else None
+        coco = rle = None
+        if panoptic_dir is not None:
+            writer = CocoPanopticWriter(panoptic_dir, predictor.id2label, predictor.stuff_label_ids)
+            coco = files.enter_context(writer)
+        if rle_file is not None:
+            rle = files.enter_context(RleLinesWriter(rle_file))
+        results = segment_video(
+            predictor,
+            reader,
+            subtask=subtask,
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+            realtime=realtime,
+            keep_ids=keep_ids,
+        )
+        files.enter_context(closing(results))
+        for result in results:
+            num_frames, num_dropped = num_frames + 1, result.dropped
+            if video is not None:
+                video.write(draw_frame(result, alpha, draw_labels, show_fps), result.time)
+            if coco is not None:
+                coco.write(result.prediction, f"{name}_{result.index:06d}.jpg")
+            if rle is not None:
+                rle.write(result.prediction, frame=result.index, time=round(result.time, 4))
+            if on_frame is not None and on_frame(result) is False:
+                break
+    return VideoSummary(num_frames, num_dropped, time.monotonic() - start, None if output is None else Path(output))
+
+
+def draw_frame(result: FrameResult, alpha: float, draw_labels: bool, show_fps: bool) -> Image.Image:
+    """The overlay of a frame, with the measured rate in the upper left corner."""
+    picture = result.prediction.draw(alpha=alpha, draw_labels=draw_labels)
+    if show_fps:
+        draw_badge(picture, f"{result.fps:.1f} FPS")
+    return picture
