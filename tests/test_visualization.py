@@ -10,17 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from transformers_yoso.visualization import chip_box as box_of
-from transformers_yoso.visualization import (
-    class_color,
-    draw_panoptic,
-    label_texts,
-    outline_mask,
-    place_labels,
-    segment_colors,
-    segment_rows,
-)
-from transformers_yoso.visualization import overlap as boxes_overlap
+from transformers_yoso.visualization import class_color, coco_colors, draw_panoptic
+from transformers_yoso.visualization.colors import segment_colors, shade_color
+from transformers_yoso.visualization.label_placement import label_texts, place_labels
+from transformers_yoso.visualization.lettering import chip_box as box_of
+from transformers_yoso.visualization.lettering import overlap as boxes_overlap
+from transformers_yoso.visualization.segment_maps import outline_mask, segment_rows
 
 ID2LABEL = {0: "sky", 1: "a very long name of a very small thing", 2: "car"}
 
@@ -51,7 +46,8 @@ def two_halves() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_color_of_a_class_depends_on_its_id_only() -> None:
-    assert segment_colors([5, 9, 5])[0] == segment_colors([3, 5])[1] == class_color(5)
+    first, second = ([{"label_id": label_id} for label_id in label_ids] for label_ids in ([5, 9, 5], [3, 5]))
+    assert segment_colors(first)[0] == segment_colors(second)[1] == class_color(5)
     assert len({class_color(label_id) for label_id in range(133)}) == 133
 
 
@@ -61,6 +57,53 @@ def test_instances_of_a_class_have_different_shades_of_one_hue() -> None:
     others = np.array([class_color(label_id) for label_id in range(20) if label_id != 4], dtype=float)
     to_own = np.linalg.norm(shades - shades[0], axis=1).mean()
     assert to_own < np.linalg.norm(others - shades[0], axis=1).mean()
+
+
+def test_a_given_instance_number_fixes_the_shade_whatever_else_is_there() -> None:
+    alone = segment_colors([{"label_id": 5, "instance": 7}])
+    among_others = segment_colors([{"label_id": 5}, {"label_id": 5, "instance": 7}, {"label_id": 9}])
+    assert alone[0] == among_others[1] == class_color(5, 7)
+
+
+def test_given_class_colors_are_taken_and_shaded(two_halves: tuple[np.ndarray, np.ndarray]) -> None:
+    colors = coco_colors([{"id": 2, "color": [220, 20, 60]}, {"id": 3, "name": "without"}])
+    assert colors == {2: (220, 20, 60)}
+    shades = segment_colors([{"label_id": 2}, {"label_id": 2}, {"label_id": 3}], colors)
+    assert shades[0] == (220, 20, 60) and shades[2] == class_color(3)
+    assert shades[1] != shades[0] and np.argmax(shades[1]) == 0
+    assert np.abs(np.subtract(shade_color((120, 130, 90), 1), (120, 130, 90))).max() < 60
+    photo, segmentation = two_halves
+    drawn = draw_panoptic(photo, segmentation, [{"id": 300, "label_id": 2}], ID2LABEL, alpha=1, colors=colors)
+    assert drawn.getpixel((150, 20)) == (220, 20, 60)
+
+
+def test_legend_is_a_strip_under_the_photo_with_each_class_and_its_color(
+    two_halves: tuple[np.ndarray, np.ndarray],
+) -> None:
+    photo, segmentation = two_halves
+    infos = [{"id": 7, "label_id": 0}, {"id": 300, "label_id": 2}]
+    plain = np.asarray(draw_panoptic(photo, segmentation, infos, ID2LABEL))
+    drawn = np.asarray(draw_panoptic(photo, segmentation, infos, ID2LABEL, legend=True))
+    assert drawn.shape[1] == 200 and drawn.shape[0] > 60
+    assert (drawn[:60] == plain).all()
+    strip = {tuple(pixel) for pixel in drawn[60:].reshape(-1, 3).tolist()}
+    assert {class_color(0), class_color(2)} <= strip
+    assert class_color(1) not in strip
+    nothing = draw_panoptic(photo, segmentation, [], ID2LABEL, legend=True)
+    assert nothing.size == (200, 60)
+
+
+def test_legend_of_many_classes_wraps_and_stays_as_wide_as_the_photo() -> None:
+    segmentation = np.arange(1, 41).repeat(5)[None].repeat(50, 0)
+    infos = [{"id": k, "label_id": k} for k in range(1, 41)]
+    names = {k: f"a class called {k}" for k in range(1, 41)}
+    photo = np.zeros((50, 200, 3), dtype=np.uint8)
+    few = draw_panoptic(photo, segmentation, infos[:2], names, legend=True)
+    many = draw_panoptic(photo, segmentation, infos, names, legend=True)
+    assert few.width == many.width == 200
+    assert many.height > 5 * (few.height - 50)
+    margin = np.asarray(many)[50:, -4:]
+    assert (margin == margin[0, 0]).all()
 
 
 def test_neighbouring_class_ids_are_far_apart_in_color() -> None:
@@ -80,6 +123,17 @@ def test_fill_is_the_blend_and_void_stays_the_photo(two_halves: tuple[np.ndarray
     assert (drawn[:10] == photo[:10]).all()
     expected = 0.75 * photo[12:, 102:] + 0.25 * np.array(class_color(2))
     assert np.abs(drawn[12:, 102:] - expected).max() <= 1.5
+
+
+def test_outlines_of_the_picture_lie_on_borders_of_segments_only() -> None:
+    segmentation = np.ones((60, 90), dtype=np.int32)
+    segmentation[20:40, 30:60] = 2
+    photo = np.full((60, 90, 3), 90, dtype=np.uint8)
+    infos = [{"id": 1, "label_id": 0}, {"id": 2, "label_id": 2}]
+    drawn = np.asarray(draw_panoptic(photo, segmentation, infos, ID2LABEL, draw_labels=False))
+    is_fill = (drawn == drawn[0, 0]).all(-1) | (drawn == drawn[30, 45]).all(-1)
+    assert (~is_fill == outline_mask(segmentation, width=1)).all()
+    assert drawn[~is_fill].min(-1).mean() > drawn[is_fill].min(-1).mean()
 
 
 def test_outline_lies_on_both_sides_of_a_border_and_nowhere_else() -> None:
@@ -113,7 +167,7 @@ def test_labels_on_real_photos_stay_inside_and_apart(coco_photo: dict[str, Any],
     infos = coco_photo["segments_info"]
     rows = segment_rows(ids, [info["id"] for info in infos])
     label_ids = [info["label_id"] for info in infos]
-    colors = segment_colors(label_ids)
+    colors = segment_colors(infos)
     labels = place_labels(rows, label_ids, [label_texts(info, coco_photo["id2label"]) for info in infos], colors)
 
     boxes = [box_of(label) for label in labels]
@@ -130,6 +184,19 @@ def test_labels_on_real_photos_stay_inside_and_apart(coco_photo: dict[str, Any],
     assert len(labels) >= 5
     assert overreaching <= len(named)
     assert len(named) >= 0.6 * len(set(label_ids))
+
+
+def test_labels_leave_the_badge_free(coco_photo: dict[str, Any]) -> None:
+    rows = segment_rows(coco_photo["segmentation"], [info["id"] for info in coco_photo["segments_info"]])
+    label_ids = [info["label_id"] for info in coco_photo["segments_info"]]
+    texts = [label_texts(info, coco_photo["id2label"]) for info in coco_photo["segments_info"]]
+    free = place_labels(rows, label_ids, texts, segment_colors(coco_photo["segments_info"]))
+    taken = [box_of(label) for label in free[:4]]
+    moved = place_labels(rows, label_ids, texts, segment_colors(coco_photo["segments_info"]), taken)
+    assert len(moved) >= 4
+    assert not any(boxes_overlap(box_of(label), box) for label in moved for box in taken)
+    plain, badged = (np.asarray(draw_panoptic(**coco_photo, badge=badge)) for badge in (None, "9.9 FPS"))
+    assert (plain[:16, :60] != badged[:16, :60]).any()
 
 
 def test_the_largest_font_and_longest_text_that_fit_are_taken() -> None:

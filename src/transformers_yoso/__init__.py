@@ -3,6 +3,7 @@
 Importing the package makes Transformers' auto classes and `pipeline("image-segmentation")` know the model.
 """
 
+from .inference import YosoPredictor
 from .models.configuration_yoso import YosoConfig
 from .models.image_processing_pil_yoso import YosoImageProcessorPil
 from .models.image_processing_yoso import YosoImageProcessor
@@ -25,4 +26,5 @@ __all__ = [
     "YosoModel",
     "YosoModelOutput",
     "YosoPreTrainedModel",
+    "YosoPredictor",
 ]

@@ -23,13 +23,14 @@ def load_checkpoint(
     """
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise CheckpointError(f"{name} is no checkpoint folder: it has no config.json.")
+    dtype = as_dtype(dtype)
     try:
         model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
         if model_type != YosoConfig.model_type:
             raise CheckpointError(
                 f"{name} holds a model of type {model_type!r}, but {YosoConfig.model_type!r} is needed."
             )
-        model = YosoForUniversalSegmentation.from_pretrained(name, dtype=as_dtype(dtype))
+        model = YosoForUniversalSegmentation.from_pretrained(name, dtype=dtype)
         image_processor = YosoImageProcessor.from_pretrained(name, **(processor_kwargs or {}))
     except (OSError, ValueError) as error:
         if isinstance(error, CheckpointError):

@@ -38,5 +38,5 @@ class MissingPackageError(YosoError, ImportError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error of another library, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message of an error of another library, on one line and without its full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

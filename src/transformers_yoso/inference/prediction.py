@@ -135,6 +135,7 @@ class Prediction:
         alpha: float = 0.5,
         draw_labels: bool = True,
         legend: bool = False,
+        badge: str | None = None,
         colors: Mapping[int, Color] | None = None,
     ) -> Image.Image:
         """The photo with the segments drawn over it; see `draw_panoptic`."""
@@ -146,6 +147,7 @@ class Prediction:
             alpha=alpha,
             draw_labels=draw_labels,
             legend=legend,
+            badge=badge,
             colors=colors,
         )
 

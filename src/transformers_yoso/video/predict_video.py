@@ -6,11 +6,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from ..inference.predictor import YosoPredictor
 from ..inference.writers import CocoPanopticWriter, RleLinesWriter
-from ..visualization.lettering import draw_badge
 from .reader import VideoReader
 from .segment_video import FrameResult, segment_video
 from .writer import VideoWriter
@@ -96,7 +93,9 @@ def predict_video(
         for result in results:
             num_frames, num_dropped = num_frames + 1, result.dropped
             if video is not None:
-                video.write(draw_frame(result, alpha, draw_labels, show_fps), result.time)
+                badge = f"{result.fps:.1f} FPS" if show_fps else None
+                picture = result.prediction.draw(alpha=alpha, draw_labels=draw_labels, badge=badge)
+                video.write(picture, result.time)
             if coco is not None:
                 coco.write(result.prediction, f"{name}_{result.index:06d}.jpg")
             if rle is not None:
@@ -104,11 +103,3 @@ def predict_video(
             if on_frame is not None and on_frame(result) is False:
                 break
     return VideoSummary(num_frames, num_dropped, time.monotonic() - start, None if output is None else Path(output))
-
-
-def draw_frame(result: FrameResult, alpha: float, draw_labels: bool, show_fps: bool) -> Image.Image:
-    """The overlay of a frame, with the measured rate in the upper left corner."""
-    picture = result.prediction.draw(alpha=alpha, draw_labels=draw_labels)
-    if show_fps:
-        draw_badge(picture, f"{result.fps:.1f} FPS")
-    return picture

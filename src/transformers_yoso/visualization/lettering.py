@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .colors import Color
 
 WHITE = (255, 255, 255, 255)
+BLACK = (0, 0, 0)
 
 
 class Label(NamedTuple):
@@ -56,9 +57,8 @@ def draw_label_chips(picture: Image.Image, labels: Sequence[Label]) -> None:
         draw.text(label.center, label.text, font=load_font(label.font_size), fill=WHITE, anchor="mm")
 
 
-def draw_badge(picture: Image.Image, text: str) -> None:
-    """Writes a short text into the upper left corner, in place."""
-    font_size = max(11, round((picture.width * picture.height) ** 0.5 / 36))
+def corner_badge(text: str, picture_size: tuple[int, int]) -> Label:
+    """A label in the upper left corner of a picture of this width and height."""
+    font_size = max(11, round((picture_size[0] * picture_size[1]) ** 0.5 / 36))
     width, height = chip_size(text, font_size)
-    center = (0.4 * font_size + width / 2, 0.4 * font_size + height / 2)
-    draw_label_chips(picture, [Label(text, center, font_size, (0, 0, 0))])
+    return Label(text, (0.4 * font_size + width / 2, 0.4 * font_size + height / 2), font_size, BLACK)

@@ -11,7 +11,7 @@ from ..models.image_inputs import read_image
 from .colors import Color, segment_colors
 from .label_placement import label_texts, place_labels
 from .legend import add_legend
-from .lettering import draw_label_chips
+from .lettering import chip_box, corner_badge, draw_label_chips
 from .segment_maps import outline_mask, segment_rows
 
 OUTLINE_ALPHA = 235
@@ -28,6 +28,7 @@ def draw_panoptic(
     alpha: float = 0.5,
     draw_labels: bool = True,
     legend: bool = False,
+    badge: str | None = None,
     colors: Mapping[int, Color] | None = None,
 ) -> Image.Image:
     """
@@ -43,6 +44,7 @@ def draw_panoptic(
         alpha: opacity of the fill, in [0, 1].
         draw_labels: whether to write names into the segments. A segment too small for its name gets none.
         legend: whether to add a strip with the colour and the name of each class under the photo.
+        badge: a short text for the upper left corner, which labels then leave free.
         colors: sRGB colours (0-255) by label id, for example `coco_colors(categories)`; a label that is not among
             them, or all without `colors`, get `class_color`, which depends on the label id only.
 
@@ -65,10 +67,12 @@ def draw_panoptic(
     rows = segment_rows(ids, [int(info["id"]) for info in segments_info])
     shades = segment_colors(segments_info, colors)
     picture = paint_segments(photo, rows, shades, alpha)
+    labels = [] if badge is None else [corner_badge(badge, photo.size)]
     if draw_labels:
         label_ids = [int(info["label_id"]) for info in segments_info]
         texts = [label_texts(info, id2label) for info in segments_info]
-        draw_label_chips(picture, place_labels(rows, label_ids, texts, shades))
+        labels += place_labels(rows, label_ids, texts, shades, taken=[chip_box(label) for label in labels])
+    draw_label_chips(picture, labels)
     return add_legend(picture, rows, segments_info, id2label, colors) if legend else picture
 
 
