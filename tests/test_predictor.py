@@ -13,8 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from tiny_yoso import tiny_model
-from transformers_yoso import YosoImageProcessor
 from transformers_yoso.inference import (
     CheckpointError,
     CocoPanopticWriter,
@@ -30,51 +28,49 @@ from transformers_yoso.inference.coco import run_lengths
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "assets" / "facade_demo.jpg"
+CHECKPOINT = ROOT / "checkpoints" / "yoso-lite0-facade"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with random weights and thresholds so low that it finds something."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    model = tiny_model(id2label=dict(enumerate(["window", "car", "door", "sky", "street", "tree"])))
-    for branch in model.class_branches:
-        torch.nn.init.zeros_(branch.classifier.bias)
-        branch.classifier.bias.data[-1] = -1.0
-    model.save_pretrained(folder)
-    processor = YosoImageProcessor(
-        size={"shortest_edge": 96, "longest_edge": 160},
-        threshold=0.0,
-        overlap_mask_area_threshold=0.0,
-        label_ids_to_fuse=[3, 4, 5],
+def predictor() -> YosoPredictor:
+    """The shipped model on small inputs, with thresholds so low that it always finds something."""
+    size = {"shortest_edge": 128, "longest_edge": 192}
+    return YosoPredictor.from_pretrained(
+        CHECKPOINT, device="cpu", size=size, threshold=0.05, overlap_mask_area_threshold=0.2
     )
-    processor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
-def predictor(checkpoint: Path) -> YosoPredictor:
-    return YosoPredictor.from_pretrained(checkpoint, device="cpu")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A street, 160 pixels high and 192 wide."""
+    path = tmp_path_factory.mktemp("photo") / "street.png"
+    Image.open(PHOTO).resize((192, 160)).save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
-def photos(shared_dir: Path) -> list[Path]:
-    """Six facade photos."""
-    return sorted((shared_dir / "data" / "facade" / "val").glob("*.jpg"))[:6]
+def photos(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four facades of different sizes."""
+    folder = tmp_path_factory.mktemp("photos")
+    for k, path in enumerate(sorted((shared_dir / "data" / "facade" / "val").glob("*.jpg"))[:4]):
+        Image.open(path).resize((160 + 16 * k, 160)).save(folder / f"{path.stem}.png")
+    return sorted(folder.glob("*.png"))
 
 
 @pytest.fixture(scope="module")
-def prediction(predictor: YosoPredictor) -> Prediction:
-    return predictor(PHOTO)
+def prediction(predictor: YosoPredictor, photo: Path) -> Prediction:
+    return predictor(photo)
 
 
-def test_prediction_is_that_of_model_and_image_processor(predictor: YosoPredictor, prediction: Prediction) -> None:
-    photo = Image.open(PHOTO)
-    inputs = predictor.image_processor(photo, return_tensors="pt")
+def test_prediction_is_that_of_model_and_image_processor(
+    predictor: YosoPredictor, prediction: Prediction, photo: Path
+) -> None:
+    inputs = predictor.image_processor(Image.open(photo), return_tensors="pt")
     with torch.no_grad():
         outputs = predictor.model(**inputs)
-    [expected] = predictor.image_processor.post_process_panoptic_segmentation(outputs, target_sizes=[(512, 512)])
-    assert len(prediction.segments) >= 2
-    assert prediction.map.dtype == np.int32 and prediction.size == (512, 512)
+    [expected] = predictor.image_processor.post_process_panoptic_segmentation(outputs, target_sizes=[(160, 192)])
+    assert len(prediction.segments) >= 4
+    assert prediction.map.dtype == np.int32 and prediction.size == (160, 192)
     assert (prediction.map == expected["segmentation"].numpy()).all()
     found = [{key: info[key] for key in ("id", "label_id", "was_fused", "score")} for info in prediction.segments_info]
     assert found == [{key: info[key] for key in found[0]} for info in expected["segments_info"]]
@@ -89,10 +85,11 @@ def test_segments_know_their_name_area_box_and_mask(prediction: Prediction) -> N
         assert segment.was_fused == (segment.label_id in prediction.stuff_label_ids)
 
 
-def test_every_kind_of_image_gives_the_same_result(predictor: YosoPredictor, prediction: Prediction) -> None:
-    photo = Image.open(PHOTO)
-    pixels = np.asarray(photo)
-    kinds = [photo, str(PHOTO), pixels, torch.from_numpy(pixels.copy()).permute(2, 0, 1)]
+def test_every_kind_of_image_gives_the_same_result(
+    predictor: YosoPredictor, prediction: Prediction, photo: Path
+) -> None:
+    pixels = np.asarray(Image.open(photo))
+    kinds = [Image.open(photo), str(photo), pixels, torch.from_numpy(pixels.copy()).permute(2, 0, 1)]
     for kind in kinds:
         assert (predictor(kind).map == prediction.map).all()
     batch = predictor(np.stack([pixels, pixels]))
@@ -100,7 +97,7 @@ def test_every_kind_of_image_gives_the_same_result(predictor: YosoPredictor, pre
 
 
 def test_list_iterator_and_stream_give_the_photos_results_in_order(
-    predictor: YosoPredictor, photos: list[Path]
+    predictor: YosoPredictor, photos: list[Path], photo: Path
 ) -> None:
     one_by_one = [predictor(photo) for photo in photos]
     listed = predictor(photos, batch_size=4, num_workers=3)
@@ -113,8 +110,8 @@ def test_list_iterator_and_stream_give_the_photos_results_in_order(
 
 
 @pytest.mark.parametrize("subtask", ["panoptic", "instance", "semantic"])
-def test_subtasks(predictor: YosoPredictor, subtask: str) -> None:
-    result = predictor(PHOTO, subtask=subtask)
+def test_subtasks(predictor: YosoPredictor, subtask: str, photo: Path) -> None:
+    result = predictor(photo, subtask=subtask)
     ids = [segment.id for segment in result.segments]
     assert len(set(ids)) == len(ids) > 0 and set(np.unique(result.map)) - {0} == set(ids)
     if subtask == "semantic":
@@ -122,21 +119,21 @@ def test_subtasks(predictor: YosoPredictor, subtask: str) -> None:
         assert all(segment.score is None and segment.id == segment.label_id + 1 for segment in result.segments)
     else:
         assert all(0 <= segment.score <= 1 for segment in result.segments)
-    assert result.draw().size == (512, 512)
+    assert result.draw().size == (192, 160)
     assert len(result.to_coco().annotation["segments_info"]) == len(ids)
 
 
-def test_thresholds_reach_the_post_processing(predictor: YosoPredictor, prediction: Prediction) -> None:
-    assert predictor(PHOTO, threshold=1.0).segments == []
-    least = sorted(segment.score for segment in prediction.segments)[0]
-    assert len(predictor(PHOTO, threshold=least).segments) < len(prediction.segments)
+def test_thresholds_reach_the_post_processing(predictor: YosoPredictor, prediction: Prediction, photo: Path) -> None:
+    assert predictor(photo, threshold=1.0).segments == []
+    least = min(segment.score for segment in prediction.segments) + 1e-5
+    assert len(predictor(photo, threshold=least).segments) < len(prediction.segments)
     for wrong in ({"threshold": 2}, {"subtask": "depth"}, {"on_error": "ignore"}, {"batch_size": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            predictor([PHOTO], **wrong)
+            predictor([photo], **wrong)
 
 
-def test_an_empty_result_can_be_drawn_and_exported(predictor: YosoPredictor) -> None:
-    empty = predictor(PHOTO, threshold=1.0)
+def test_an_empty_result_can_be_drawn_and_exported(predictor: YosoPredictor, photo: Path) -> None:
+    empty = predictor(photo, threshold=1.0)
     assert (np.asarray(empty.draw(legend=True)) == np.asarray(empty.image)).all()
     assert empty.to_rle() == [] and empty.to_coco().annotation["segments_info"] == []
     assert not empty.to_coco().rgb.any()
@@ -187,10 +184,12 @@ def test_an_error_of_the_iterator_comes_after_the_results_before_it(
         next(stream)
 
 
-def test_an_endless_iterator_is_read_only_a_little_ahead_and_its_threads_end(predictor: YosoPredictor) -> None:
+def test_an_endless_iterator_is_read_only_a_little_ahead_and_its_threads_end(
+    predictor: YosoPredictor, photo: Path
+) -> None:
     before = threading.active_count()
     pulled = itertools.count()
-    small = Image.open(PHOTO).resize((64, 64))
+    small = Image.open(photo).resize((64, 64))
 
     def endless() -> Iterator[Image.Image]:
         for _ in pulled:
@@ -225,8 +224,8 @@ def test_stages_work_in_threads_of_their_own(predictor: YosoPredictor, photos: l
 
 
 def test_coco_export_holds_the_map_and_its_segments(prediction: Prediction) -> None:
-    annotation, rgb = prediction.to_coco(image_id=5, category_ids={k: 10 * k + 1 for k in range(6)})
-    assert annotation["image_id"] == 5 and annotation["file_name"] == "facade_demo.png"
+    annotation, rgb = prediction.to_coco(image_id=5, category_ids={k: 10 * k + 1 for k in range(10)})
+    assert annotation["image_id"] == 5 and annotation["file_name"] == "street.png"
     ids = rgb.astype(np.int64) @ [1, 256, 65536]
     assert (ids == prediction.map).all()
     for entry, segment in zip(annotation["segments_info"], prediction.segments, strict=True):
@@ -262,7 +261,7 @@ def test_supervision_detections(prediction: Prediction) -> None:
 
 
 def test_writers_make_a_folder_that_the_reader_of_the_format_opens(
-    predictor: YosoPredictor, photos: list[Path], tmp_path: Path
+    predictor: YosoPredictor, photos: list[Path], tmp_path: Path, photo: Path
 ) -> None:
     from transformers_yoso.data import CocoPanopticDataset
 
@@ -292,11 +291,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         RleLinesWriter(tmp_path / "file" / "runs.jsonl")
 
 
-def test_checkpoints_that_are_none_are_named(checkpoint: Path, tmp_path: Path) -> None:
+def test_checkpoints_that_are_none_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         YosoPredictor.from_pretrained(tmp_path)
     other = tmp_path / "other"
-    shutil.copytree(checkpoint, other)
+    shutil.copytree(CHECKPOINT, other)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"model_type": "resnet"}))
     with pytest.raises(CheckpointError, match="'resnet'"):
@@ -307,11 +306,11 @@ def test_checkpoints_that_are_none_are_named(checkpoint: Path, tmp_path: Path) -
         YosoPredictor.from_pretrained(other)
 
 
-def test_dtype_and_processor_values_can_be_chosen(checkpoint: Path) -> None:
+def test_dtype_and_processor_values_can_be_chosen(photo: Path) -> None:
     predictor = YosoPredictor.from_pretrained(
-        checkpoint, device="cpu", dtype="bfloat16", size={"shortest_edge": 64, "longest_edge": 96}, threshold=0.05
+        CHECKPOINT, device="cpu", dtype="bfloat16", size={"shortest_edge": 64, "longest_edge": 96}, threshold=0.05
     )
     assert predictor.dtype == torch.bfloat16 and predictor.image_processor.threshold == 0.05
-    assert predictor(PHOTO).size == (512, 512)
+    assert predictor(photo).size == (160, 192)
     with pytest.raises(ValueError, match="dtype"):
-        YosoPredictor.from_pretrained(checkpoint, dtype="int8")
+        YosoPredictor.from_pretrained(CHECKPOINT, dtype="int8")

@@ -81,5 +81,6 @@ def run_lengths(rows: np.ndarray, count: int) -> list[list[int]]:
     for first, last in pairwise(bounds):
         runs = by_owner[first:last]
         edges = np.stack([starts[runs], stops[runs]], axis=1).ravel()
-        result.append(np.diff(edges, prepend=0, append=flat.size).tolist())
+        lengths = np.diff(edges, prepend=0, append=flat.size).tolist()
+        result.append(lengths if lengths[-1] else lengths[:-1])
     return result

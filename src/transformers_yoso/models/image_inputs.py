@@ -76,8 +76,8 @@ def read_image(
 def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
     if isinstance(array, Tensor):
         return array
-    # torch knows neither foreign byte order nor negative strides
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+    # torch knows neither foreign byte order nor negative strides, and warns of read-only arrays, such as PIL's
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
 
 
 def _read_pil(image: Image.Image, do_convert_rgb: bool) -> Tensor:

@@ -101,7 +101,9 @@ def paint_segments(photo: Image.Image, rows: np.ndarray, colors: Sequence[Color]
     palette[count + 1 :, 3] = OUTLINE_ALPHA
     outline = outline_mask(rows, width=max(1, round((photo.width * photo.height) ** 0.5 / PIXELS_PER_OUTLINE_PIXEL)))
     codes = rows + count * (outline & (rows > 0)).astype(rows.dtype)
-    overlay = Image.fromarray(palette.view(np.uint32).take(codes).view(np.uint8).reshape(*rows.shape, 4), "RGBA")
+    overlay = Image.fromarray(
+        palette.view(np.uint32).take(codes, mode="clip").view(np.uint8).reshape(*rows.shape, 4), "RGBA"
+    )
     picture = photo.copy()
     picture.paste(overlay.convert("RGB"), mask=overlay.getchannel("A"))
     return picture

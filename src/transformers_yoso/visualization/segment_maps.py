@@ -23,7 +23,7 @@ def segment_rows(ids: np.ndarray, segment_ids: Sequence[int]) -> np.ndarray:
     largest = max(segment_ids)
     table = np.zeros(largest + 3, dtype=np.uint16)
     table[np.asarray(segment_ids) + 1] = np.arange(1, len(segment_ids) + 1)
-    return table.take(np.clip(ids, -1, largest + 1).astype(np.int32) + 1)
+    return table.take(np.add(ids, 1, dtype=np.int64), mode="clip")
 
 
 def segment_areas(rows: np.ndarray, count: int) -> np.ndarray:
