@@ -97,7 +97,7 @@ def test_every_kind_of_image_gives_the_same_result(
 
 
 def test_list_iterator_and_stream_give_the_photos_results_in_order(
-    predictor: YosoPredictor, photos: list[Path], photo: Path
+    predictor: YosoPredictor, photos: list[Path]
 ) -> None:
     one_by_one = [predictor(photo) for photo in photos]
     listed = predictor(photos, batch_size=4, num_workers=3)
@@ -261,7 +261,7 @@ def test_supervision_detections(prediction: Prediction) -> None:
 
 
 def test_writers_make_a_folder_that_the_reader_of_the_format_opens(
-    predictor: YosoPredictor, photos: list[Path], tmp_path: Path, photo: Path
+    predictor: YosoPredictor, photos: list[Path], tmp_path: Path
 ) -> None:
     from transformers_yoso.data import CocoPanopticDataset
 

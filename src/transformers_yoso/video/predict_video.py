@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..inference.predictor import YosoPredictor
@@ -30,7 +31,7 @@ class VideoSummary:
 
 def predict_video(
     predictor: YosoPredictor,
-    source: str | Path | int,
+    source: str | Path | int | VideoReader,
     output: str | Path | None = None,
     *,
     subtask: str = "panoptic",
@@ -53,7 +54,7 @@ def predict_video(
     Segments a video and writes what is asked for, as the frames come.
 
     Args:
-        source: path or URL, or the number of a camera.
+        source: path or URL, the number of a camera, or an open reader.
         output: video with the overlay, .mp4, .mov, .mkv or .webm.
         subtask, threshold, mask_threshold, overlap_mask_area_threshold: as of `YosoPredictor`.
         stride, max_fps, realtime, keep_ids: as of `segment_video`.
@@ -69,16 +70,19 @@ def predict_video(
         OutputError: a file or folder that cannot be written.
     """
     start, num_frames, num_dropped = time.monotonic(), 0, 0
-    name = f"camera{source}" if isinstance(source, int) else Path(source).stem
     with ExitStack() as files:
-        reader = files.enter_context(VideoReader(source, stride, max_fps))
-        video = files.enter_context(VideoWriter(output, reader.fps, codec)) if output is not None else None
-        coco = rle = None
+        reader = source if isinstance(source, VideoReader) else VideoReader(source, stride, max_fps)
+        files.enter_context(reader)
+        writers = []
+        if output is not None:
+            video = files.enter_context(VideoWriter(output, reader.fps, codec))
+            writers.append(partial(_write_overlay, video, alpha, draw_labels, show_fps))
         if panoptic_dir is not None:
-            writer = CocoPanopticWriter(panoptic_dir, predictor.id2label, predictor.stuff_label_ids)
-            coco = files.enter_context(writer)
+            coco = CocoPanopticWriter(panoptic_dir, predictor.id2label, predictor.stuff_label_ids)
+            name = f"camera{reader.source}" if isinstance(reader.source, int) else Path(reader.source).stem
+            writers.append(partial(_write_panoptic, files.enter_context(coco), name))
         if rle_file is not None:
-            rle = files.enter_context(RleLinesWriter(rle_file))
+            writers.append(partial(_write_run_lengths, files.enter_context(RleLinesWriter(rle_file))))
         results = segment_video(
             predictor,
             reader,
@@ -92,14 +96,21 @@ def predict_video(
         files.enter_context(closing(results))
         for result in results:
             num_frames, num_dropped = num_frames + 1, result.dropped
-            if video is not None:
-                badge = f"{result.fps:.1f} FPS" if show_fps else None
-                picture = result.prediction.draw(alpha=alpha, draw_labels=draw_labels, badge=badge)
-                video.write(picture, result.time)
-            if coco is not None:
-                coco.write(result.prediction, f"{name}_{result.index:06d}.jpg")
-            if rle is not None:
-                rle.write(result.prediction, frame=result.index, time=round(result.time, 4))
+            for write in writers:
+                write(result)
             if on_frame is not None and on_frame(result) is False:
                 break
     return VideoSummary(num_frames, num_dropped, time.monotonic() - start, None if output is None else Path(output))
+
+
+def _write_overlay(video: VideoWriter, alpha: float, draw_labels: bool, show_fps: bool, result: FrameResult) -> None:
+    badge = f"{result.fps:.1f} FPS" if show_fps else None
+    video.write(result.prediction.draw(alpha=alpha, draw_labels=draw_labels, badge=badge), result.time)
+
+
+def _write_panoptic(coco: CocoPanopticWriter, name: str, result: FrameResult) -> None:
+    coco.write(result.prediction, f"{name}_{result.index:06d}.jpg")
+
+
+def _write_run_lengths(lines: RleLinesWriter, result: FrameResult) -> None:
+    lines.write(result.prediction, frame=result.index, time=round(result.time, 4))
