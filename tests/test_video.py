@@ -41,9 +41,10 @@ PHOTO = ROOT / "assets" / "facade_demo.jpg"
 
 def moving_photo(num_frames: int, size: tuple[int, int] = (160, 96)) -> Iterator[Image.Image]:
     """A window of `size` (width, height) that moves over a real photo."""
-    photo = Image.open(PHOTO).resize((256, 256))
+    photo = Image.open(PHOTO)
     for k in range(num_frames):
-        yield photo.crop((2 * k, k, 2 * k + size[0], k + size[1]))
+        left, top = 60 + 2 * k, 180 + k
+        yield photo.crop((left, top, left + size[0], top + size[1]))
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +129,10 @@ def test_predict_video_writes_overlay_maps_and_run_lengths(
     overlay, photos = list(VideoReader(tmp_path / "overlay.mp4")), list(VideoReader(video, stride=3))
     assert [frame.time for frame in overlay] == pytest.approx([frame.time for frame in photos], abs=2e-3)
     for drawn, photo, result in zip(overlay, photos, seen, strict=True):
-        expected = np.asarray(result.prediction.draw(), dtype=float)
-        below_the_badge = np.s_[30:]
         assert result.prediction.segments
-        to_overlay = np.abs(drawn.pixels.astype(float) - expected)[below_the_badge].mean()
-        assert to_overlay < np.abs(drawn.pixels.astype(float) - photo.pixels)[below_the_badge].mean()
+        expected = np.asarray(result.prediction.draw(badge=f"{result.fps:.1f} FPS"), dtype=float)
+        to_overlay = np.abs(drawn.pixels.astype(float) - expected).mean()
+        assert to_overlay < 0.7 * np.abs(drawn.pixels.astype(float) - photo.pixels).mean()
         assert (result.prediction.pixels.permute(1, 2, 0).numpy() == photo.pixels).all()
 
     truth = json.loads((tmp_path / "maps" / "panoptic.json").read_text())
