@@ -1,34 +1,45 @@
-"""Trains YOSO on a dataset in COCO panoptic form; run with `accelerate launch` for several devices."""
+"""
+Trains YOSO; `--recipe` gives defaults (coco, cityscapes, ade20k, mapillary, finetune), which other arguments override.
+
+One process: `python scripts/train.py ...`; all GPUs of a machine: `accelerate launch scripts/train.py ...`; several CPU
+processes: `accelerate launch --multi_gpu --num_processes 2 scripts/train.py --use_cpu ...`.
+"""
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import HfArgumentParser
 
-from transformers_yoso.data import CocoPanopticDataset
 from transformers_yoso.training import (
-    DataArguments,
-    ModelArguments,
-    OptimizationArguments,
     PanopticTrainer,
     TrainingRun,
     build_image_processor,
     build_model,
     format_table,
+    open_splits,
+    parse_arguments,
+    push_best_model,
 )
 
 
-def main() -> None:
-    parser = HfArgumentParser((ModelArguments, DataArguments, OptimizationArguments), description=__doc__)
-    run = TrainingRun(*parser.parse_args_into_dataclasses())
-    accelerator = Accelerator(mixed_precision=run.optimization.mixed_precision, cpu=run.optimization.use_cpu)
-    set_seed(run.optimization.seed)
+def make_accelerator(run: TrainingRun) -> Accelerator:
+    """With the run's precision, device and tracker."""
+    accelerator = Accelerator(
+        mixed_precision=run.optimization.mixed_precision,
+        cpu=run.optimization.use_cpu,
+        log_with=run.output.report_to if run.output.with_tracking else None,
+        project_dir=run.output.output_dir,
+    )
+    if run.output.with_tracking:
+        # trackers take plain values only
+        settings = {name: value if isinstance(value, int | float) else str(value) for name, value in run.as_dict().items()}
+        accelerator.init_trackers("training", settings)
+    return accelerator
 
-    train_dataset = CocoPanopticDataset.from_folder(run.data.dataset_dir, run.data.train_split)
-    validation_dataset = CocoPanopticDataset.from_folder(run.data.dataset_dir, run.data.validation_split)
-    if train_dataset.categories != validation_dataset.categories:
-        raise ValueError(
-            f"{train_dataset.json_file} and {validation_dataset.json_file} list different `categories`; they must agree."
-        )
+
+def main() -> None:
+    run = parse_arguments(description=__doc__)
+    accelerator = make_accelerator(run)
+    set_seed(run.optimization.seed)
+    train_dataset, validation_dataset = open_splits(run.data)
     model = build_model(run.model, train_dataset.categories)
     image_processor = build_image_processor(run.model, run.data, train_dataset.categories)
     trainer = PanopticTrainer(model, image_processor, train_dataset, validation_dataset, run, accelerator)
@@ -36,6 +47,8 @@ def main() -> None:
     if accelerator.is_main_process:
         print(format_table(result, model.config.id2label))
         print(f"Best PQ {100 * trainer.best_pq:.1f} after step {trainer.best_step}; model in {trainer.output_dir}")
+        if run.output.push_to_hub:
+            print(f"Uploaded to {push_best_model(run.output)}")
     accelerator.end_training()
 
 

@@ -1,159 +1,233 @@
-"""Command-line arguments of training, named as in Transformers' example scripts."""
+"""Arguments of a training run, named as in Transformers' example scripts."""
 
+import dataclasses
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .schedules import SCHEDULES
 
 
+def _argument(default: Any, text: str, **metadata: Any) -> Any:
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": text, **metadata})
+    return field(default=default, metadata={"help": text, **metadata})
+
+
 @dataclass
 class ModelArguments:
     """Which network is trained."""
 
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "YOSO checkpoint to start from; another number of classes gets a new classifier."},
+    model_name_or_path: str | None = _argument(
+        None, "YOSO checkpoint to start from; another number of classes gets a new classifier."
     )
-    backbone: str = field(
-        default="resnet50", metadata={"help": "timm backbone of a new model (without --model_name_or_path)."}
+    backbone: str = _argument("resnet50", "timm backbone of a new model (without --model_name_or_path).")
+    backbone_weights: str | None = _argument(None, "Safetensors file with timm weights of the backbone.")
+    train_backbone_batch_norm: bool = _argument(False, "Train the backbone's batch norm; it is frozen otherwise.")
+    pyramid_channels: list[int] | None = _argument(
+        None, "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."
     )
-    backbone_weights: str | None = field(
-        default=None, metadata={"help": "Safetensors file with timm weights of the backbone."}
+    aggregation_dim: int = _argument(128, "Channels of the aggregated feature map.")
+    hidden_dim: int = _argument(256, "Channels of the feature map and of the kernels.")
+    feedforward_dim: int = _argument(2048, "Width of the decoder's feed-forward networks.")
+    num_queries: int = _argument(100, "Proposal kernels: the largest number of segments in a photo.")
+    num_stages: int = _argument(2, "Decoder stages.")
+    dynamic_kernel_size: int = _argument(3, "Taps of the dynamic depthwise convolution.")
+    num_class_layers: int = _argument(1, "Hidden layers of the class branch.")
+    num_mask_layers: int = _argument(1, "Hidden layers of the mask branch.")
+    temperature: float = _argument(0.05, "Divisor of the class logits.")
+    train_num_points: int = _argument(12544, "Points per mask in matching and mask losses.")
+    image_mean: list[float] | None = _argument(
+        None, "Per channel in [0, 1]; timm's value for the backbone if not given."
     )
-    train_backbone_batch_norm: bool = field(
-        default=False, metadata={"help": "Train the backbone's batch norm; it is frozen otherwise."}
+    image_std: list[float] | None = _argument(
+        None, "Per channel in [0, 1]; timm's value for the backbone if not given."
     )
-    frozen_stages: int = field(
-        default=0, metadata={"help": "First feature levels of the backbone that are not trained, with the stem (0-4)."}
+    object_threshold: float = _argument(
+        0.5, "Least class probability of a panoptic segment, saved with the processor."
     )
-    pyramid_channels: list[int] | None = field(
-        default=None,
-        metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."},
-    )
-    aggregation_dim: int = field(default=128, metadata={"help": "Channels of the aggregated feature map."})
-    hidden_dim: int = field(default=256, metadata={"help": "Channels of the feature map and of the kernels."})
-    feedforward_dim: int = field(default=2048, metadata={"help": "Width of the decoder's feed-forward networks."})
-    num_queries: int = field(
-        default=100, metadata={"help": "Proposal kernels: the largest number of segments in a photo."}
-    )
-    temperature: float = field(default=0.05, metadata={"help": "Divisor of the class logits."})
-    train_num_points: int | None = field(
-        default=None, metadata={"help": "Points a mask in matching and losses; the model's own if not given."}
-    )
-    image_mean: list[float] | None = field(
-        default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
-    )
-    image_std: list[float] | None = field(
-        default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
-    )
-    object_threshold: float = field(
-        default=0.5, metadata={"help": "Least class probability of a panoptic segment, saved with the processor."}
-    )
-    overlap_threshold: float = field(
-        default=0.8, metadata={"help": "Least visible share of a panoptic segment, saved with the processor."}
-    )
+    overlap_threshold: float = _argument(0.8, "Least visible share of a panoptic segment, saved with the processor.")
 
 
 @dataclass
 class DataArguments:
-    """Which photos are trained on and how they are scaled."""
+    """Which photos are trained on and how they are augmented."""
 
-    dataset_dir: str = field(
-        default=None,
-        metadata={
-            "help": "Folder in COCO panoptic form: SPLIT/, panoptic_SPLIT/ and panoptic_SPLIT.json.",
-            "required": True,
-        },
+    dataset_name: str | None = _argument(None, "Dataset on the Hub, or a folder that `load_dataset` opens.")
+    dataset_config_name: str | None = _argument(None, "Configuration of --dataset_name.")
+    dataset_dir: str | None = _argument(
+        None, "Local folder: COCO panoptic or instances, `save_to_disk`, parquet files; instead of --dataset_name."
     )
-    train_split: str = field(default="train", metadata={"help": "Split that is trained on."})
-    validation_split: str = field(default="val", metadata={"help": "Split that is evaluated on."})
-    image_size: int = field(default=1024, metadata={"help": "Side of the training crop in pixels."})
-    scale_range: list[float] = field(
-        default_factory=lambda: [0.1, 2.0],
-        metadata={"help": "Smallest and largest scale of the photo relative to the crop."},
+    train_split: str = _argument("train", "Split that is trained on.")
+    validation_split: str = _argument("val", "Split that is evaluated on.")
+    annotation_format: str | None = _argument(None, "Form of the annotations; found out if not given.")
+    categories_file: str | None = _argument(None, "JSON with the categories, where the dataset does not say.")
+    stuff_category_ids: list[int] | None = _argument(None, "Categories that are stuff, where the dataset is silent.")
+    image_column_name: str = _argument("image", "Column of the photos.")
+    annotation_column_name: str | None = _argument(None, "Column of the id maps; `label` or `annotation` by default.")
+    segments_info_column_name: str = _argument("segments_info", "Column of the lists of segments.")
+    do_reduce_labels: bool = _argument(False, "Category 0 is void and all others are one less.")
+    streaming: bool = _argument(False, "Read the dataset while training instead of before.")
+    shuffle_buffer_size: int = _argument(1000, "Rows that are shuffled together when streaming.")
+    image_size: list[int] = _argument([1024], "Training crop in pixels: one side, or height and width.")
+    scale_range: list[float] | None = _argument(
+        None, "Large-scale jitter: smallest and largest scale of the photo relative to the crop; default 0.1 2.0."
     )
-    color_distortion: bool = field(default=False, metadata={"help": "Vary brightness, contrast, saturation and hue."})
-    validation_size: list[int] = field(
-        default_factory=lambda: [800, 1333], metadata={"help": "Shortest and longest edge in evaluation; saved."}
+    shortest_edges: list[int] | None = _argument(
+        None, "Instead of --scale_range: the shortest edge in pixels is drawn from these."
     )
+    longest_edge: int | None = _argument(None, "Cap of the longest edge in pixels, with --shortest_edges.")
+    single_category_max_area: float = _argument(
+        1.0, "Crops in which one category covers more than this share are drawn again; 1 takes every crop."
+    )
+    horizontal_flip: bool = _argument(True, "Mirror every other photo.")
+    color_distortion: bool = _argument(False, "Vary brightness, contrast, saturation and hue.")
+    validation_size: list[int] = _argument([800, 1333], "Shortest and longest edge in evaluation; saved.")
+
+    def __post_init__(self):
+        if isinstance(self.image_size, int):
+            self.image_size = [self.image_size]
+        for name, lengths in (("image_size", (1, 2)), ("validation_size", (2,))):
+            value = getattr(self, name)
+            if len(value) not in lengths or min(value) < 1:
+                raise ValueError(f"`{name}` must be {' or '.join(map(str, lengths))} positive numbers, got {value}.")
+        if self.scale_range is not None and self.shortest_edges is not None:
+            raise ValueError("Give `scale_range` or `shortest_edges`, not both: they are two ways to scale a photo.")
 
 
 @dataclass
 class OptimizationArguments:
-    """How long and how the weights move, and what is written."""
+    """How long and how the weights move."""
+
+    max_train_steps: int | None = _argument(None, "Optimiser steps; overrides --num_train_epochs.")
+    num_train_epochs: float | None = _argument(None, "Passes over the training split, instead of --max_train_steps.")
+    total_train_batch_size: int | None = _argument(
+        None, "Photos per optimiser step over all processes and accumulated passes; sets --per_device_train_batch_size."
+    )
+    per_device_train_batch_size: int | None = _argument(None, "Photos per process and forward pass; default 8.")
+    gradient_accumulation_steps: int = _argument(1, "Forward passes per optimiser step.")
+    learning_rate: float = _argument(1e-4, "Highest learning rate of everything but the backbone.")
+    backbone_multiplier: float = _argument(0.1, "Factor on the learning rate of the backbone.")
+    weight_decay: float = _argument(0.05, "AdamW weight decay; norm layers have none.")
+    max_grad_norm: float = _argument(0.01, "The whole model's gradient is clipped to this norm.")
+    lr_scheduler_type: str = _argument("poly", "Learning rate schedule.", choices=list(SCHEDULES))
+    lr_warmup_steps: int = _argument(10, "Steps of linear warm-up.")
+    lr_milestones: list[int] = _argument([], "Steps at which the step schedule multiplies by 0.1.")
+    ema_decay: float | None = _argument(
+        None, "Evaluate and save a moving average of the weights, for example with 0.999."
+    )
+    mixed_precision: str = _argument("no", "Precision of the forward pass.", choices=["no", "bf16", "fp16"])
+    torch_compile: bool = _argument(False, "Compile the network with `torch.compile`.")
+    use_cpu: bool = _argument(False, "Train on the CPU even if there is a GPU.")
+    seed: int = _argument(0, "Seed of weights, order, augmentation and loss points.")
+    dataloader_num_workers: int = _argument(0, "Processes that decode and augment photos.")
+
+    def __post_init__(self):
+        _check_positive(
+            self,
+            *("max_train_steps", "num_train_epochs", "total_train_batch_size", "per_device_train_batch_size"),
+            *("gradient_accumulation_steps", "learning_rate", "max_grad_norm"),
+        )
+
+
+@dataclass
+class OutputArguments:
+    """What is written, when and where."""
 
     output_dir: str = field(
         default=None, metadata={"help": "Folder of checkpoints, log and final model.", "required": True}
     )
-    max_train_steps: int = field(default=10_000, metadata={"help": "Optimiser steps."})
-    per_device_train_batch_size: int = field(default=8, metadata={"help": "Photos per process and forward pass."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Forward passes per optimiser step."})
-    learning_rate: float = field(
-        default=1e-4, metadata={"help": "Highest learning rate of everything but the backbone."}
+    logging_steps: int = _argument(50, "Steps between log lines.")
+    eval_steps: int = _argument(1000, "Steps between evaluations; the best by PQ is kept in OUTPUT_DIR/best.")
+    checkpointing_steps: int = _argument(500, "Steps between checkpoints to resume from.")
+    checkpoints_total_limit: int = _argument(2, "Number of such checkpoints that are kept.")
+    resume_from_checkpoint: str | None = _argument(
+        None, "`latest` (starts anew if there is none) or a checkpoint folder."
     )
-    backbone_multiplier: float = field(default=0.1, metadata={"help": "Factor on the learning rate of the backbone."})
-    weight_decay: float = field(default=0.05, metadata={"help": "AdamW weight decay; norm layers have none."})
-    max_grad_norm: float = field(
-        default=0.01, metadata={"help": "The whole model's gradient is clipped to this norm."}
-    )
-    lr_scheduler_type: str = field(
-        default="poly", metadata={"help": "Learning rate schedule.", "choices": list(SCHEDULES)}
-    )
-    lr_warmup_steps: int = field(default=10, metadata={"help": "Steps of linear warm-up."})
-    lr_milestones: list[int] = field(
-        default_factory=list, metadata={"help": "Steps at which the step schedule multiplies by 0.1."}
-    )
-    ema_decay: float | None = field(
-        default=None, metadata={"help": "Evaluate and save a moving average of the weights, for example with 0.999."}
-    )
-    mixed_precision: str = field(
-        default="no", metadata={"help": "Precision of the forward pass.", "choices": ["no", "bf16", "fp16"]}
-    )
-    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU even if there is a GPU."})
-    seed: int = field(default=0, metadata={"help": "Seed of weights, order, augmentation and loss points."})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode and augment photos."})
-    logging_steps: int = field(default=50, metadata={"help": "Steps between log lines."})
-    eval_steps: int = field(
-        default=1000, metadata={"help": "Steps between evaluations; the best by PQ is kept in OUTPUT_DIR/best."}
-    )
-    checkpointing_steps: int = field(default=500, metadata={"help": "Steps between checkpoints to resume from."})
-    checkpoints_total_limit: int = field(default=2, metadata={"help": "Number of such checkpoints that are kept."})
-    resume_from_checkpoint: str | None = field(
-        default=None, metadata={"help": "`latest` (starts anew if there is none) or a checkpoint folder."}
-    )
-    save_half_precision: bool = field(
-        default=False, metadata={"help": "Write the weights of best and final model in float16."}
-    )
+    save_half_precision: bool = _argument(False, "Write the weights of best and final model in float16.")
+    with_tracking: bool = _argument(False, "Send losses and scores to an experiment tracker.")
+    report_to: str = _argument("tensorboard", "Tracker of --with_tracking, by Accelerate's name.")
+    push_to_hub: bool = _argument(False, "Upload the best model at the end.")
+    hub_model_id: str | None = _argument(None, "Repository of --push_to_hub, for example user/yoso-facade.")
+    hub_token: str | None = _argument(None, "Token of --push_to_hub; the stored log-in by default. Never written.")
 
     def __post_init__(self):
-        positive = (
-            *("max_train_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate"),
-            *("max_grad_norm", "logging_steps", "eval_steps", "checkpointing_steps", "checkpoints_total_limit"),
-        )
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be greater than 0, got {getattr(self, name)}.")
+        _check_positive(self, "logging_steps", "eval_steps", "checkpointing_steps", "checkpoints_total_limit")
+        if self.push_to_hub and self.hub_model_id is None:
+            raise ValueError("`push_to_hub` needs `hub_model_id`, for example user/yoso-facade.")
 
 
 @dataclass
 class TrainingRun:
-    """All arguments of one run."""
+    """All arguments of one run, and the name of the recipe from which they come."""
 
     model: ModelArguments
     data: DataArguments
     optimization: OptimizationArguments
+    output: OutputArguments
+    recipe: str | None = None
 
     _FREE_ON_RESUME = (
-        *("output_dir", "resume_from_checkpoint", "dataset_dir", "use_cpu", "dataloader_num_workers"),
-        *("logging_steps", "eval_steps", "checkpointing_steps", "checkpoints_total_limit", "save_half_precision"),
-        *("max_train_steps", "model_name_or_path", "backbone_weights", "object_threshold", "overlap_threshold"),
-        *("validation_split", "validation_size"),
+        *("recipe", "model_name_or_path", "backbone_weights", "object_threshold", "overlap_threshold"),
+        *("dataset_name", "dataset_dir", "validation_split", "validation_size"),
+        *("max_train_steps", "num_train_epochs", "use_cpu", "dataloader_num_workers", "torch_compile"),
     )
 
     def as_dict(self) -> dict[str, Any]:
-        """All arguments in one flat dict."""
-        return {**asdict(self.model), **asdict(self.data), **asdict(self.optimization)}
+        """All arguments in one flat dict, the Hub token left out."""
+        groups = (asdict(group) for group in (self.model, self.data, self.optimization, self.output))
+        flat = {"recipe": self.recipe} | {name: value for group in groups for name, value in group.items()}
+        del flat["hub_token"]
+        return flat
 
-    def recipe(self) -> dict[str, Any]:
+    def fixed_on_resume(self) -> dict[str, Any]:
         """The arguments on which the weights depend: those that a resumed run must share."""
-        return {name: value for name, value in self.as_dict().items() if name not in self._FREE_ON_RESUME}
+        free = {*self._FREE_ON_RESUME, *(item.name for item in dataclasses.fields(OutputArguments))}
+        return {name: value for name, value in self.as_dict().items() if name not in free}
+
+    def resolved(self, num_train_samples: int | None, num_processes: int) -> "TrainingRun":
+        """
+        The run with its batch size per process and its number of steps filled in.
+
+        Args:
+            num_train_samples: photos of the training split, None if that is unknown (streaming).
+            num_processes: that train together.
+
+        Raises:
+            ValueError: the batch sizes contradict each other, or the number of steps cannot be told.
+        """
+        options = self.optimization
+        per_device, total = _batch_sizes(options, num_processes)
+        steps = options.max_train_steps
+        if steps is None:
+            if options.num_train_epochs is None:
+                raise ValueError("How long? Give `max_train_steps`, `num_train_epochs` or a `recipe`.")
+            if num_train_samples is None:
+                raise ValueError("A streamed dataset has no known length: give `max_train_steps`, not epochs.")
+            steps = max(int(-(-options.num_train_epochs * num_train_samples // total)), 1)
+        optimization = dataclasses.replace(
+            options, max_train_steps=steps, per_device_train_batch_size=per_device, total_train_batch_size=total
+        )
+        return dataclasses.replace(self, optimization=optimization)
+
+
+def _batch_sizes(options: OptimizationArguments, num_processes: int) -> tuple[int, int]:
+    passes = num_processes * options.gradient_accumulation_steps
+    per_device, total = options.per_device_train_batch_size, options.total_train_batch_size
+    if total is None:
+        per_device = 8 if per_device is None else per_device
+        return per_device, per_device * passes
+    if total != (per_device or total // passes) * passes:
+        parts = f"{num_processes} processes x {options.gradient_accumulation_steps} accumulated passes"
+        chosen = f" x {per_device} photos" if per_device else ""
+        raise ValueError(
+            f"`total_train_batch_size` {total} is not {parts}{chosen}: change it, `gradient_accumulation_steps` or "
+            "`per_device_train_batch_size`."
+        )
+    return total // passes, total
+
+
+def _check_positive(arguments: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"`{name}` must be greater than 0, got {value}.")

@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from .full_weights import full_state_dict
+
 
 class ExponentialMovingAverage:
     """
     Keeps `average = decay * average + (1 - decay) * weights` in a copy of the model.
 
     In the first steps the decay is `(1 + step) / (10 + step)` where that is smaller, so the random start is forgotten
-    soon. Floating point buffers (batch norm statistics) are averaged too, others are copied.
+    soon. Floating point buffers (batch norm statistics) are averaged too, others are copied. The copy is whole in every
+    process, also where FSDP spreads the model over them.
 
     Args:
         model: the model whose weights are followed.
@@ -27,9 +30,9 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Takes in the weights of `model` after an optimiser step."""
+        """Takes in the weights of `model` after an optimiser step; every process must call it."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        current = model.state_dict()
+        current = full_state_dict(model)
         for name, average in self.model.state_dict().items():
             if average.is_floating_point():
                 average.lerp_(current[name].to(average.dtype), 1 - decay)

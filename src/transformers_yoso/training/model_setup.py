@@ -46,6 +46,10 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
         hidden_dim=arguments.hidden_dim,
         feedforward_dim=arguments.feedforward_dim,
         num_queries=arguments.num_queries,
+        num_stages=arguments.num_stages,
+        dynamic_kernel_size=arguments.dynamic_kernel_size,
+        num_class_layers=arguments.num_class_layers,
+        num_mask_layers=arguments.num_mask_layers,
         temperature=arguments.temperature,
         **changes,
     )

@@ -1,6 +1,6 @@
 """The training loop: Accelerate for devices and precision, exact resume, evaluation by panoptic quality."""
 
-import json
+import copy
 import math
 import time
 from contextlib import nullcontext
@@ -9,42 +9,46 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from torch.utils.data import DataLoader, Dataset
+from accelerate.utils import DistributedType, set_seed
+from torch.utils.data import Dataset
 
-from ..data import AugmentedDataset, PanopticCollator, SampleStream, TrainingAugmentation
 from ..evaluation import evaluate_panoptic
 from . import checkpointing
 from .arguments import TrainingRun
+from .data_loading import TrainingBatches, build_augmentation
+from .divergence import TrainingDiverged, weights_are_finite
 from .ema import ExponentialMovingAverage
-from .json_log import JsonLinesLog
-from .model_setup import save_model_folder
+from .full_weights import full_state_dict
+from .optimizer_step import OptimizerStep
 from .parameter_groups import build_parameter_groups
+from .reporting import RunReport
+from .run_record import describe_dataset, num_samples, write_record
+from .run_state import RunState
 from .schedules import build_schedule
+from .shipping import ship_model
 from .speed import prepare_for_speed
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss became NaN or infinite."""
+from .synced_batch_norm import synchronise_batch_norm
 
 
 class PanopticTrainer:
     """
     Trains a YOSO model on panoptic samples.
 
-    `output_dir` gets `log.jsonl`, `checkpoint-STEP/` to resume from, `best/` (the model with the highest PQ so far) and
-    at the end the final model itself.
+    `output_dir` gets `log.jsonl`, `arguments.json`, `run.json`, `checkpoint-STEP/` to resume from, `best/` (the model
+    with the highest PQ so far) and at the end the final model itself.
 
-    The losses of an optimiser step are those of its global batch: the mask losses are divided by its number of target
-    masks over all processes and accumulated passes, and the class losses are averaged over them.
+    The losses of an optimiser step are those of its global batch, however it is split into processes and passes, see
+    [`loss_normalization`].
 
     Args:
         model: a `YosoForUniversalSegmentation`.
         image_processor: a `YosoImageProcessor`, for evaluation; also gives mean and std of the training batches.
-        train_dataset: of `PanopticSample`.
-        validation_dataset: of `PanopticSample`.
+        train_dataset, validation_dataset: what `open_dataset` gives.
         run: all arguments.
-        accelerator: made by the caller, with the run's precision.
+        accelerator: made by the caller, with the run's precision and tracker.
+
+    Raises:
+        ValueError: the batch sizes contradict each other, or the number of steps cannot be told.
     """
 
     def __init__(
@@ -56,20 +60,33 @@ class PanopticTrainer:
         run: TrainingRun,
         accelerator: Accelerator,
     ):
-        self.run, self.options, self.accelerator = run, run.optimization, accelerator
+        self.run = run.resolved(num_samples(train_dataset), accelerator.num_processes)
+        self.options, self.output, self.accelerator = self.run.optimization, self.run.output, accelerator
         self.image_processor = image_processor
         self.train_dataset, self.validation_dataset = train_dataset, validation_dataset
-        self.output_dir = Path(self.options.output_dir)
-        options = self.options
-        self.ema = None
-        if options.ema_decay is not None:
-            self.ema = ExponentialMovingAverage(model.to(accelerator.device), options.ema_decay)
+        self.output_dir = Path(self.output.output_dir)
+        self.step, self.seconds, self.best_pq, self.best_step = 0, 0.0, -math.inf, 0
+        self._prepare(model)
+        self.state = RunState(accelerator, self.model, self.schedule, self.ema, image_processor)
+        set_seed(self.options.seed, device_specific=True)
+
+    def _prepare(self, model: torch.nn.Module) -> None:
+        options, accelerator = self.options, self.accelerator
+        model.to(accelerator.device)
+        self.ema = None if options.ema_decay is None else ExponentialMovingAverage(model, options.ema_decay)
+        is_sharded = accelerator.distributed_type == DistributedType.FSDP
+        self.whole_copy = copy.deepcopy(model) if is_sharded and self.ema is None else None
         prepare_for_speed(model, accelerator.device)
+        model = synchronise_batch_norm(model, accelerator.device)
+        if options.torch_compile:
+            model.model.compile(dynamic=False)
         groups = build_parameter_groups(
             model, options.learning_rate, options.backbone_multiplier, options.weight_decay
         )
         optimizer = torch.optim.AdamW(groups, lr=options.learning_rate)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        if is_sharded and self.ema is not None:  # FSDP may have loaded the weights in the main process only
+            self.ema.model.load_state_dict(full_state_dict(self._plain_model))
         self.schedule = build_schedule(
             optimizer,
             options.lr_scheduler_type,
@@ -77,122 +94,112 @@ class PanopticTrainer:
             options.lr_warmup_steps,
             options.lr_milestones,
         )
-        self.step, self.best_pq, self.best_step = 0, -math.inf, 0
-        set_seed(options.seed, device_specific=True)
+        self.take_step = OptimizerStep(
+            self.model, self.optimizer, self.schedule, accelerator, options.max_grad_norm, self.ema
+        )
 
     def train(self) -> dict[str, Any]:
         """
         Runs to `max_train_steps` and returns the last evaluation.
 
         Raises:
-            TrainingDiverged: the loss is not finite; the message names the photos of that step.
+            TrainingDiverged: the loss is not finite; the message names the photos of that step. A checkpoint of the
+                step before is kept.
+            CheckpointWriteError: the disk is full; the last good checkpoint is kept.
             ValueError: the checkpoint to resume from belongs to another recipe or number of processes, or the output
                 folder holds checkpoints of later steps, which this run would mix with its own.
         """
-        options = self.options
         self._start()
-        batches = iter(self._loader())
-        result: dict[str, Any] = {}
-        self.model.train()
-        window, window_start = [], time.perf_counter()
-        while self.step < options.max_train_steps:
-            window.append(self._optimizer_step([next(batches) for _ in range(options.gradient_accumulation_steps)]))
-            self.step += 1
-            if self.step % options.logging_steps == 0:
-                self._log_window(window, time.perf_counter() - window_start)
-                window, window_start = [], time.perf_counter()
-            if self.step % options.eval_steps == 0 or self.step == options.max_train_steps:
-                paused = time.perf_counter()
-                result = self.evaluate()
-                window_start += time.perf_counter() - paused
-            if self.step % options.checkpointing_steps == 0 or self.step == options.max_train_steps:
-                self.save_checkpoint()
-        self._save_final()
-        return result or self.evaluate()
+        try:
+            result = self._run_steps()
+        except TrainingDiverged as error:
+            raise TrainingDiverged(f"{error} {self._keep_last_good_step()}") from error
+        finally:
+            self.report.close()
+        result = result or self.evaluate()
+        self._finish(result)
+        return result
 
     def evaluate(self) -> dict[str, Any]:
         """Scores the averaged model (the trained one without averaging) on validation, and keeps it if it is best."""
-        model = self.shipped_model
-        result = evaluate_panoptic(
-            model,
-            self.image_processor,
-            self.validation_dataset,
-            self.accelerator,
-            num_workers=self.options.dataloader_num_workers,
-        )
+        model = self.shipped_model()
+        stance = torch.compiler.set_stance("force_eager") if self.options.torch_compile else nullcontext()
+        with stance:
+            result = evaluate_panoptic(
+                model,
+                self.image_processor,
+                self.validation_dataset,
+                self.accelerator,
+                num_workers=self.options.dataloader_num_workers,
+            )
         pq = result["all"]["pq"]
-        if self.accelerator.is_main_process:
-            id2label = model.config.id2label
-            scores = {f"eval_pq_{name}": round(result[name]["pq"], 5) for name in ("all", "things", "stuff")}
-            per_class = {id2label[label]: round(values["pq"], 4) for label, values in result["per_class"].items()}
-            self._report(**scores, eval_pq_per_class=per_class, eval_seconds=round(result["seconds"], 1))
-            if pq > self.best_pq:
-                checkpointing.write_folder(self.output_dir / "best", self._write_model)
+        id2label = model.config.id2label
+        self.report.log_scores(
+            self.step,
+            **{f"eval_pq_{name}": round(result[name]["pq"], 5) for name in ("all", "things", "stuff")},
+            eval_pq_per_class={id2label[label]: round(scores["pq"], 4) for label, scores in result["per_class"].items()},
+            eval_seconds=round(result["seconds"], 1),
+        )
         if pq > self.best_pq:
             self.best_pq, self.best_step = pq, self.step
-        self.accelerator.wait_for_everyone()
+            self._write_record()
+            self._ship(self.output_dir / "best", model, result)
         return result
 
     def save_checkpoint(self) -> Path:
         """Writes `checkpoint-STEP`, whole or not at all, and removes the oldest ones over the limit."""
         target = checkpointing.checkpoint_folder(self.output_dir, self.step)
-        unfinished = checkpointing.unfinished_folder(target)
+        progress = {
+            **{"step": self.step, "seconds": self.seconds, "best_pq": self.best_pq, "best_step": self.best_step},
+            "recipe": self.run.fixed_on_resume(),
+        }
+        position = self.batches.position_after(self.step * self.options.gradient_accumulation_steps)
+
+        def write(folder: Path) -> None:
+            self.state.save(folder, progress, position)
+            if self.accelerator.is_main_process:
+                write_record(folder, self.run, self._record())
+
+        checkpointing.write_folder(target, write, self.accelerator)
         if self.accelerator.is_main_process:
-            checkpointing.make_empty(unfinished)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(unfinished))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            torch.save(self.schedule.state_dict(), unfinished / "schedule.pt")
-            if self.ema is not None:
-                torch.save(self.ema.state_dict(), unfinished / "ema.pt")
-            state = {
-                "step": self.step,
-                "best_pq": self.best_pq,
-                "best_step": self.best_step,
-                "num_processes": self.accelerator.num_processes,
-                "recipe": self.run.recipe(),
-            }
-            (unfinished / "trainer_state.json").write_text(json.dumps(state, indent=2) + "\n")
-            checkpointing.finish_folder(unfinished, target)
-            checkpointing.rotate_checkpoints(self.output_dir, self.options.checkpoints_total_limit)
+            checkpointing.rotate_checkpoints(self.output_dir, self.output.checkpoints_total_limit)
         self.accelerator.wait_for_everyone()
         return target
 
-    def load_checkpoint(self, folder: Path) -> None:
-        """Puts model, average, optimiser, schedule, generators and place in the data as they were at `folder`."""
-        state = json.loads((folder / "trainer_state.json").read_text())
-        if state["num_processes"] != self.accelerator.num_processes:
-            raise ValueError(
-                f"{folder} was written by {state['num_processes']} processes and this run has "
-                f"{self.accelerator.num_processes}; resume with the same number, or start a new run from its weights "
-                "with --model_name_or_path."
-            )
-        recipe = json.loads(json.dumps(self.run.recipe()))
-        differing = [name for name, value in recipe.items() if state["recipe"].get(name) != value]
-        if differing:
-            changes = ", ".join(f"{name} {state['recipe'].get(name)} -> {recipe[name]}" for name in differing)
-            raise ValueError(f"{folder} belongs to another recipe ({changes}). Resume with the same arguments.")
-        self.schedule.load_state_dict(torch.load(folder / "schedule.pt", weights_only=True))
+    def load_checkpoint(self, folder: Path) -> dict[str, int]:
+        """Puts the run back to where it was at `folder` and returns this process's position in the data."""
+        progress, position = self.state.load(folder, self.run.fixed_on_resume())
+        self.step, self.seconds = progress["step"], progress["seconds"]
+        self.best_pq, self.best_step = progress["best_pq"], progress["best_step"]
+        return position
+
+    def shipped_model(self) -> torch.nn.Module:
+        """
+        The model that is evaluated and saved: the moving average if there is one. Every process must call it.
+
+        With FSDP it is a whole copy.
+        """
         if self.ema is not None:
-            self.ema.load_state_dict(torch.load(folder / "ema.pt", map_location="cpu", weights_only=True))
-        self.step, self.best_pq, self.best_step = state["step"], state["best_pq"], state["best_step"]
-        self.accelerator.load_state(str(folder))
+            return self.ema.model
+        if self.whole_copy is None:
+            return self._plain_model
+        self.whole_copy.load_state_dict(full_state_dict(self._plain_model))
+        return self.whole_copy
 
     @property
-    def shipped_model(self) -> torch.nn.Module:
-        """The model that is evaluated and saved: the moving average if there is one."""
-        return self.ema.model if self.ema is not None else self.accelerator.unwrap_model(self.model)
+    def _plain_model(self) -> torch.nn.Module:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _start(self) -> None:
-        options = self.options
+        output = self.output
         if self.accelerator.is_main_process:
             checkpointing.clean_up(self.output_dir)
         self.accelerator.wait_for_everyone()
-        if options.resume_from_checkpoint is not None:
-            checkpoint = checkpointing.resolve_checkpoint(self.output_dir, options.resume_from_checkpoint)
+        position = None
+        if output.resume_from_checkpoint is not None:
+            checkpoint = checkpointing.resolve_checkpoint(self.output_dir, output.resume_from_checkpoint)
             if checkpoint is not None:
-                self.load_checkpoint(checkpoint)
+                position = self.load_checkpoint(checkpoint)
         checkpoints = checkpointing.list_checkpoints(self.output_dir)
         later = [folder.name for folder in checkpoints if checkpointing.checkpoint_step(folder) > self.step]
         if later:
@@ -200,98 +207,92 @@ class PanopticTrainer:
                 f"{self.output_dir} holds {', '.join(later)} of another run and this one starts at step {self.step}. "
                 "Continue with --resume_from_checkpoint latest, or choose another --output_dir."
             )
-        if self.accelerator.is_main_process:
-            self.log = JsonLinesLog(self.output_dir / "log.jsonl", self.step)
-            arguments = json.dumps(self.run.as_dict(), indent=2)
-            (self.output_dir / "arguments.json").write_text(arguments + "\n")
+        self.batches = TrainingBatches(
+            self.train_dataset,
+            build_augmentation(self.run.data),
+            self.image_processor,
+            self.options.per_device_train_batch_size,
+            self.options.seed,
+            self.options.dataloader_num_workers,
+            self.accelerator,
+            position,
+        )
+        self.report = RunReport(
+            self.output_dir / "log.jsonl", self.step, self.options.max_train_steps, self.accelerator
+        )
+        self._write_record()
 
-    def _loader(self) -> DataLoader:
-        data, options = self.run.data, self.options
-        augmentation = TrainingAugmentation(data.image_size, tuple(data.scale_range), data.color_distortion)
-        return DataLoader(
-            AugmentedDataset(self.train_dataset, augmentation, options.seed),
-            batch_sampler=SampleStream(
-                len(self.train_dataset),
-                options.per_device_train_batch_size,
-                options.seed,
-                start_batch=self.step * options.gradient_accumulation_steps,
-                process_index=self.accelerator.process_index,
-                num_processes=self.accelerator.num_processes,
-            ),
-            collate_fn=PanopticCollator(self.image_processor.image_mean, self.image_processor.image_std),
-            num_workers=options.dataloader_num_workers,
-            pin_memory=self.accelerator.device.type == "cuda",
-            generator=torch.Generator(),  # a loader otherwise draws from the global generator, once per start
+    def _run_steps(self) -> dict[str, Any]:
+        options, output = self.options, self.output
+        batches, result = iter(self.batches), {}
+        self.model.train()
+        last_logged, clock = self.step, time.perf_counter()
+        while self.step < options.max_train_steps:
+            passes = [next(batches) for _ in range(options.gradient_accumulation_steps)]
+            self.report.add_step(self.take_step(passes, self.step + 1))
+            self.step += 1
+            is_last = self.step == options.max_train_steps
+            if self.step % output.logging_steps == 0:
+                seconds = time.perf_counter() - clock
+                self._log(self.step - last_logged, seconds)
+                last_logged, clock = self.step, time.perf_counter()
+            if self.step % output.eval_steps == 0 or is_last:
+                paused = time.perf_counter()
+                result = self.evaluate()
+                clock += time.perf_counter() - paused
+            if self.step % output.checkpointing_steps == 0 or is_last:
+                self.save_checkpoint()
+        return result
+
+    def _log(self, num_steps: int, seconds: float) -> None:
+        self.seconds += seconds
+        self.report.log_losses(
+            self.step,
+            images=num_steps * self.options.total_train_batch_size,
+            seconds=seconds,
+            learning_rate=self.schedule.get_last_lr()[0],
+            images_seen=self.step * self.options.total_train_batch_size,
         )
 
-    def _optimizer_step(self, batches: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        file_names = [name for batch in batches for name in batch.pop("file_names")]
-        masks_per_pass = self._masks_per_pass(batches)
-        totals: dict[str, torch.Tensor] = {}
-        for index, batch in enumerate(batches):
-            is_last = index == len(batches) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                outputs = self.model(**_to_device(batch, self.accelerator), num_items_in_batch=masks_per_pass)
-                loss = outputs.loss / len(batches)
-                self._check_finite(loss, outputs.loss_dict, file_names)
-                self.accelerator.backward(loss)
-            for name, value in {"loss": outputs.loss, **outputs.loss_dict}.items():
-                totals[name] = totals.get(name, 0) + value.detach() / len(batches)
-        gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if not self.accelerator.optimizer_step_was_skipped:
-            self.schedule.step()
-            if self.ema is not None:
-                self.ema.update(self.accelerator.unwrap_model(self.model))
-        return {**totals, "gradient_norm": gradient_norm}
+    def _keep_last_good_step(self) -> str:
+        """After a step that failed before it moved the weights: saves the state in front of it, and says where."""
+        self.take_step.undo()
+        target = checkpointing.checkpoint_folder(self.output_dir, self.step)
+        if not target.exists():
+            if not weights_are_finite(self._plain_model, self.accelerator):
+                return "The weights themselves are not finite; the last checkpoint is kept."
+            self.save_checkpoint()
+        return f"The state of step {self.step} is kept in {target}."
 
-    def _masks_per_pass(self, batches: list[dict[str, Any]]) -> float:
-        """Target masks of the global batch per process and pass; Accelerate and DDP average over both."""
-        count = sum(len(labels) for batch in batches for labels in batch["class_labels"])
-        total = self.accelerator.reduce(torch.tensor(float(count), device=self.accelerator.device), "sum")
-        return max(float(total) / (self.accelerator.num_processes * len(batches)), 1.0)
+    def _ship(self, folder: Path, model: torch.nn.Module, result: dict[str, Any]) -> None:
+        def write(unfinished: Path) -> None:
+            if self.accelerator.is_main_process:
+                ship_model(model, self.image_processor, unfinished, self.run, self.output_dir, result)
 
-    def _check_finite(self, loss: torch.Tensor, parts: dict[str, torch.Tensor], file_names: list[str]) -> None:
-        if torch.isfinite(loss):
-            return
-        culprits = [name for name, value in parts.items() if not torch.isfinite(value)]
-        raise TrainingDiverged(
-            f"The loss is {loss.item()} at step {self.step + 1} (in {', '.join(culprits)}). Photos of the step: "
-            f"{', '.join(file_names)}. The last checkpoint is kept. Try a lower learning rate, or full precision."
-        )
+        checkpointing.write_folder(folder, write, self.accelerator)
 
-    def _log_window(self, window: list[dict[str, torch.Tensor]], seconds: float) -> None:
-        names = list(window[0])
-        sums = torch.stack([torch.stack([values[name].float() for name in names]) for values in window]).mean(0)
-        means = dict(zip(names, self.accelerator.reduce(sums, "mean").tolist(), strict=True))
-        batch = self.options.per_device_train_batch_size * self.options.gradient_accumulation_steps
-        images = len(window) * batch * self.accelerator.num_processes
+    def _record(self) -> dict[str, Any]:
+        return {
+            "steps": self.step,
+            "images_seen": self.step * self.options.total_train_batch_size,
+            "seconds": round(self.seconds, 1),
+            "num_processes": self.accelerator.num_processes,
+            "seed": self.options.seed,
+            "mixed_precision": self.options.mixed_precision,
+            "best_step": self.best_step,
+            "dataset": describe_dataset(self.train_dataset, self.validation_dataset, self.run),
+        }
+
+    def _write_record(self) -> None:
         if self.accelerator.is_main_process:
-            self._report(
-                **{name: round(value, 5) for name, value in means.items()},
-                learning_rate=self.schedule.get_last_lr()[0],
-                images_per_second=round(images / seconds, 2),
-            )
+            with checkpointing.explained_write_errors(self.output_dir):
+                write_record(self.output_dir, self.run, self._record())
 
-    def _report(self, **values: Any) -> None:
-        self.log.append(self.step, **values)
-        shown = {name: value for name, value in values.items() if not name.startswith("stage")}
-        print(f"step {self.step}/{self.options.max_train_steps} {shown}", flush=True)
-
-    def _write_model(self, folder: Path) -> None:
-        save_model_folder(self.shipped_model, self.image_processor, folder, self.options.save_half_precision)
-
-    def _save_final(self) -> None:
+    def _finish(self, result: dict[str, Any]) -> None:
+        """Writes the final model into `output_dir` itself, by way of a folder so that no file there is ever partial."""
+        self._write_record()
+        final = self.output_dir / "final"
+        self._ship(final, self.shipped_model(), result)
         if self.accelerator.is_main_process:
-            self._write_model(self.output_dir)
+            checkpointing.move_files(final, self.output_dir)
         self.accelerator.wait_for_everyone()
-
-
-def _to_device(batch: dict[str, Any], accelerator: Accelerator) -> dict[str, Any]:
-    def move(value: Any) -> Any:
-        if isinstance(value, list):
-            return [move(item) for item in value]
-        return value.to(accelerator.device, non_blocking=True)
-
-    return {name: move(value) for name, value in batch.items()}

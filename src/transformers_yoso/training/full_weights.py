@@ -1,0 +1,14 @@
+"""Weights of a model as whole tensors, also where FSDP has spread them over the processes."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+@torch.no_grad()
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """`model.state_dict()` with sharded tensors gathered; every process must call it."""
+    return {
+        name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in model.state_dict().items()
+    }

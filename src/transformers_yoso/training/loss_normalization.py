@@ -1,0 +1,67 @@
+"""
+Losses of a global batch, exact for any split into processes and accumulated passes.
+
+The mask losses of a global batch are divided by its number of target masks; its cross entropy is a mean over all of its
+queries, weighted by class. The mean of means over processes and passes is not that: each pass counts by its share.
+Both sums are known before the forward pass, as an image of n segments has min(n, num_queries) matched queries.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class LossShares(NamedTuple):
+    """
+    What turns the model's losses of one pass into its share of the global batch's losses.
+
+    The global loss is the mean of the shares over all processes and passes, as Accelerate and DDP take it.
+
+    Attributes:
+        num_masks: divisor of the mask losses, the model's `num_items_in_batch`.
+        class_factors: of each pass, factor on its cross entropy.
+    """
+
+    num_masks: float
+    class_factors: list[float]
+
+
+def loss_shares(
+    class_labels: Sequence[list[Tensor]], num_queries: int, no_object_weight: float, accelerator: Accelerator
+) -> LossShares:
+    """
+    Counts target masks and class weights over all processes.
+
+    Args:
+        class_labels: for each pass of this process the labels of its images' segments.
+        num_queries: of the model.
+        no_object_weight: weight of an unmatched query in the cross entropy.
+        accelerator: of the run.
+    """
+    weights = [
+        sum(_class_weight(len(labels), num_queries, no_object_weight) for labels in labels_of_pass)
+        for labels_of_pass in class_labels
+    ]
+    num_masks = sum(len(labels) for labels_of_pass in class_labels for labels in labels_of_pass)
+    local = torch.tensor([float(num_masks), sum(weights)], device=accelerator.device)
+    total_masks, total_weight = accelerator.reduce(local, "sum").tolist()
+    passes = accelerator.num_processes * len(class_labels)
+    return LossShares(
+        num_masks=max(total_masks / passes, 1.0),
+        class_factors=[weight * passes / total_weight if total_weight else 1.0 for weight in weights],
+    )
+
+
+def share_of_losses(losses: dict[str, Tensor], class_factor: float) -> dict[str, Tensor]:
+    """The losses of a pass (`YosoForUniversalSegmentationOutput.loss_dict`) with its cross entropies as shares."""
+    return {
+        name: value * class_factor if name.endswith("cross_entropy") else value for name, value in losses.items()
+    }
+
+
+def _class_weight(num_segments: int, num_queries: int, no_object_weight: float) -> float:
+    matched = min(num_segments, num_queries)
+    return matched + no_object_weight * (num_queries - matched)
