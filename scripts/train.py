@@ -30,7 +30,9 @@ def make_accelerator(run: TrainingRun) -> Accelerator:
     )
     if run.output.with_tracking:
         # trackers take plain values only
-        settings = {name: value if isinstance(value, int | float) else str(value) for name, value in run.as_dict().items()}
+        settings = {
+            name: value if isinstance(value, int | float) else str(value) for name, value in run.as_dict().items()
+        }
         accelerator.init_trackers("training", settings)
     return accelerator
 

@@ -7,81 +7,116 @@ from typing import Any
 from .schedules import SCHEDULES
 
 
-def _argument(default: Any, text: str, **metadata: Any) -> Any:
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": text, **metadata})
-    return field(default=default, metadata={"help": text, **metadata})
-
-
 @dataclass
 class ModelArguments:
     """Which network is trained."""
 
-    model_name_or_path: str | None = _argument(
-        None, "YOSO checkpoint to start from; another number of classes gets a new classifier."
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "YOSO checkpoint to start from; another number of classes gets a new classifier."},
     )
-    backbone: str = _argument("resnet50", "timm backbone of a new model (without --model_name_or_path).")
-    backbone_weights: str | None = _argument(None, "Safetensors file with timm weights of the backbone.")
-    train_backbone_batch_norm: bool = _argument(False, "Train the backbone's batch norm; it is frozen otherwise.")
-    pyramid_channels: list[int] | None = _argument(
-        None, "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."
+    backbone: str = field(
+        default="resnet50", metadata={"help": "timm backbone of a new model (without --model_name_or_path)."}
     )
-    aggregation_dim: int = _argument(128, "Channels of the aggregated feature map.")
-    hidden_dim: int = _argument(256, "Channels of the feature map and of the kernels.")
-    feedforward_dim: int = _argument(2048, "Width of the decoder's feed-forward networks.")
-    num_queries: int = _argument(100, "Proposal kernels: the largest number of segments in a photo.")
-    num_stages: int = _argument(2, "Decoder stages.")
-    dynamic_kernel_size: int = _argument(3, "Taps of the dynamic depthwise convolution.")
-    num_class_layers: int = _argument(1, "Hidden layers of the class branch.")
-    num_mask_layers: int = _argument(1, "Hidden layers of the mask branch.")
-    temperature: float = _argument(0.05, "Divisor of the class logits.")
-    train_num_points: int = _argument(12544, "Points per mask in matching and mask losses.")
-    image_mean: list[float] | None = _argument(
-        None, "Per channel in [0, 1]; timm's value for the backbone if not given."
+    backbone_weights: str | None = field(
+        default=None, metadata={"help": "Safetensors file with timm weights of the backbone."}
     )
-    image_std: list[float] | None = _argument(
-        None, "Per channel in [0, 1]; timm's value for the backbone if not given."
+    train_backbone_batch_norm: bool = field(
+        default=False, metadata={"help": "Train the backbone's batch norm; it is frozen otherwise."}
     )
-    object_threshold: float = _argument(
-        0.5, "Least class probability of a panoptic segment, saved with the processor."
+    pyramid_channels: list[int] | None = field(
+        default=None,
+        metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."},
     )
-    overlap_threshold: float = _argument(0.8, "Least visible share of a panoptic segment, saved with the processor.")
+    aggregation_dim: int = field(default=128, metadata={"help": "Channels of the aggregated feature map."})
+    hidden_dim: int = field(default=256, metadata={"help": "Channels of the feature map and of the kernels."})
+    feedforward_dim: int = field(default=2048, metadata={"help": "Width of the decoder's feed-forward networks."})
+    num_queries: int = field(
+        default=100, metadata={"help": "Proposal kernels: the largest number of segments in a photo."}
+    )
+    num_stages: int = field(default=2, metadata={"help": "Decoder stages."})
+    dynamic_kernel_size: int = field(default=3, metadata={"help": "Taps of the dynamic depthwise convolution."})
+    num_class_layers: int = field(default=1, metadata={"help": "Hidden layers of the class branch."})
+    num_mask_layers: int = field(default=1, metadata={"help": "Hidden layers of the mask branch."})
+    temperature: float = field(default=0.05, metadata={"help": "Divisor of the class logits."})
+    train_num_points: int = field(default=12544, metadata={"help": "Points per mask in matching and mask losses."})
+    image_mean: list[float] | None = field(
+        default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
+    )
+    image_std: list[float] | None = field(
+        default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
+    )
+    object_threshold: float = field(
+        default=0.5, metadata={"help": "Least class probability of a panoptic segment, saved with the processor."}
+    )
+    overlap_threshold: float = field(
+        default=0.8, metadata={"help": "Least visible share of a panoptic segment, saved with the processor."}
+    )
 
 
 @dataclass
 class DataArguments:
     """Which photos are trained on and how they are augmented."""
 
-    dataset_name: str | None = _argument(None, "Dataset on the Hub, or a folder that `load_dataset` opens.")
-    dataset_config_name: str | None = _argument(None, "Configuration of --dataset_name.")
-    dataset_dir: str | None = _argument(
-        None, "Local folder: COCO panoptic or instances, `save_to_disk`, parquet files; instead of --dataset_name."
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Dataset on the Hub, or a folder that `load_dataset` opens."}
     )
-    train_split: str = _argument("train", "Split that is trained on.")
-    validation_split: str = _argument("val", "Split that is evaluated on.")
-    annotation_format: str | None = _argument(None, "Form of the annotations; found out if not given.")
-    categories_file: str | None = _argument(None, "JSON with the categories, where the dataset does not say.")
-    stuff_category_ids: list[int] | None = _argument(None, "Categories that are stuff, where the dataset is silent.")
-    image_column_name: str = _argument("image", "Column of the photos.")
-    annotation_column_name: str | None = _argument(None, "Column of the id maps; `label` or `annotation` by default.")
-    segments_info_column_name: str = _argument("segments_info", "Column of the lists of segments.")
-    do_reduce_labels: bool = _argument(False, "Category 0 is void and all others are one less.")
-    streaming: bool = _argument(False, "Read the dataset while training instead of before.")
-    shuffle_buffer_size: int = _argument(1000, "Rows that are shuffled together when streaming.")
-    image_size: list[int] = _argument([1024], "Training crop in pixels: one side, or height and width.")
-    scale_range: list[float] | None = _argument(
-        None, "Large-scale jitter: smallest and largest scale of the photo relative to the crop; default 0.1 2.0."
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of --dataset_name."})
+    dataset_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Local folder: COCO panoptic or instances, `save_to_disk`, parquet files; instead of --dataset_name."
+        },
     )
-    shortest_edges: list[int] | None = _argument(
-        None, "Instead of --scale_range: the shortest edge in pixels is drawn from these."
+    train_split: str = field(default="train", metadata={"help": "Split that is trained on."})
+    validation_split: str = field(default="val", metadata={"help": "Split that is evaluated on."})
+    annotation_format: str | None = field(
+        default=None, metadata={"help": "Form of the annotations; found out if not given."}
     )
-    longest_edge: int | None = _argument(None, "Cap of the longest edge in pixels, with --shortest_edges.")
-    single_category_max_area: float = _argument(
-        1.0, "Crops in which one category covers more than this share are drawn again; 1 takes every crop."
+    categories_file: str | None = field(
+        default=None, metadata={"help": "JSON with the categories, where the dataset does not say."}
     )
-    horizontal_flip: bool = _argument(True, "Mirror every other photo.")
-    color_distortion: bool = _argument(False, "Vary brightness, contrast, saturation and hue.")
-    validation_size: list[int] = _argument([800, 1333], "Shortest and longest edge in evaluation; saved.")
+    stuff_category_ids: list[int] | None = field(
+        default=None, metadata={"help": "Categories that are stuff, where the dataset is silent."}
+    )
+    image_column_name: str = field(default="image", metadata={"help": "Column of the photos."})
+    annotation_column_name: str | None = field(
+        default=None, metadata={"help": "Column of the id maps; `label` or `annotation` by default."}
+    )
+    segments_info_column_name: str = field(
+        default="segments_info", metadata={"help": "Column of the lists of segments."}
+    )
+    do_reduce_labels: bool = field(default=False, metadata={"help": "Category 0 is void and all others are one less."})
+    streaming: bool = field(default=False, metadata={"help": "Read the dataset while training instead of before."})
+    shuffle_buffer_size: int = field(
+        default=1000, metadata={"help": "Rows that are shuffled together when streaming."}
+    )
+    image_size: list[int] = field(
+        default_factory=lambda: [1024], metadata={"help": "Training crop in pixels: one side, or height and width."}
+    )
+    scale_range: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Large-scale jitter: smallest and largest scale of the photo relative to the crop; default 0.1 2.0."
+        },
+    )
+    shortest_edges: list[int] | None = field(
+        default=None, metadata={"help": "Instead of --scale_range: the shortest edge in pixels is drawn from these."}
+    )
+    longest_edge: int | None = field(
+        default=None, metadata={"help": "Cap of the longest edge in pixels, with --shortest_edges."}
+    )
+    single_category_max_area: float = field(
+        default=1.0,
+        metadata={
+            "help": "Crops in which one category covers more than this share are drawn again; 1 takes every crop."
+        },
+    )
+    horizontal_flip: bool = field(default=True, metadata={"help": "Mirror every other photo."})
+    color_distortion: bool = field(default=False, metadata={"help": "Vary brightness, contrast, saturation and hue."})
+    validation_size: list[int] = field(
+        default_factory=lambda: [800, 1333], metadata={"help": "Shortest and longest edge in evaluation; saved."}
+    )
 
     def __post_init__(self):
         if isinstance(self.image_size, int):
@@ -98,28 +133,47 @@ class DataArguments:
 class OptimizationArguments:
     """How long and how the weights move."""
 
-    max_train_steps: int | None = _argument(None, "Optimiser steps; overrides --num_train_epochs.")
-    num_train_epochs: float | None = _argument(None, "Passes over the training split, instead of --max_train_steps.")
-    total_train_batch_size: int | None = _argument(
-        None, "Photos per optimiser step over all processes and accumulated passes; sets --per_device_train_batch_size."
+    max_train_steps: int | None = field(
+        default=None, metadata={"help": "Optimiser steps; overrides --num_train_epochs."}
     )
-    per_device_train_batch_size: int | None = _argument(None, "Photos per process and forward pass; default 8.")
-    gradient_accumulation_steps: int = _argument(1, "Forward passes per optimiser step.")
-    learning_rate: float = _argument(1e-4, "Highest learning rate of everything but the backbone.")
-    backbone_multiplier: float = _argument(0.1, "Factor on the learning rate of the backbone.")
-    weight_decay: float = _argument(0.05, "AdamW weight decay; norm layers have none.")
-    max_grad_norm: float = _argument(0.01, "The whole model's gradient is clipped to this norm.")
-    lr_scheduler_type: str = _argument("poly", "Learning rate schedule.", choices=list(SCHEDULES))
-    lr_warmup_steps: int = _argument(10, "Steps of linear warm-up.")
-    lr_milestones: list[int] = _argument([], "Steps at which the step schedule multiplies by 0.1.")
-    ema_decay: float | None = _argument(
-        None, "Evaluate and save a moving average of the weights, for example with 0.999."
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the training split, instead of --max_train_steps."}
     )
-    mixed_precision: str = _argument("no", "Precision of the forward pass.", choices=["no", "bf16", "fp16"])
-    torch_compile: bool = _argument(False, "Compile the network with `torch.compile`.")
-    use_cpu: bool = _argument(False, "Train on the CPU even if there is a GPU.")
-    seed: int = _argument(0, "Seed of weights, order, augmentation and loss points.")
-    dataloader_num_workers: int = _argument(0, "Processes that decode and augment photos.")
+    total_train_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Photos per optimiser step over all processes and accumulated passes; sets --per_device_train_batch_size."
+        },
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None, metadata={"help": "Photos per process and forward pass; default 8."}
+    )
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Forward passes per optimiser step."})
+    learning_rate: float = field(
+        default=1e-4, metadata={"help": "Highest learning rate of everything but the backbone."}
+    )
+    backbone_multiplier: float = field(default=0.1, metadata={"help": "Factor on the learning rate of the backbone."})
+    weight_decay: float = field(default=0.05, metadata={"help": "AdamW weight decay; norm layers have none."})
+    max_grad_norm: float = field(
+        default=0.01, metadata={"help": "The whole model's gradient is clipped to this norm."}
+    )
+    lr_scheduler_type: str = field(
+        default="poly", metadata={"help": "Learning rate schedule.", "choices": list(SCHEDULES)}
+    )
+    lr_warmup_steps: int = field(default=10, metadata={"help": "Steps of linear warm-up."})
+    lr_milestones: list[int] = field(
+        default_factory=list, metadata={"help": "Steps at which the step schedule multiplies by 0.1."}
+    )
+    ema_decay: float | None = field(
+        default=None, metadata={"help": "Evaluate and save a moving average of the weights, for example with 0.999."}
+    )
+    mixed_precision: str = field(
+        default="no", metadata={"help": "Precision of the forward pass.", "choices": ["no", "bf16", "fp16"]}
+    )
+    torch_compile: bool = field(default=False, metadata={"help": "Compile the network with `torch.compile`."})
+    use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU even if there is a GPU."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, order, augmentation and loss points."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode and augment photos."})
 
     def __post_init__(self):
         _check_positive(
@@ -136,19 +190,29 @@ class OutputArguments:
     output_dir: str = field(
         default=None, metadata={"help": "Folder of checkpoints, log and final model.", "required": True}
     )
-    logging_steps: int = _argument(50, "Steps between log lines.")
-    eval_steps: int = _argument(1000, "Steps between evaluations; the best by PQ is kept in OUTPUT_DIR/best.")
-    checkpointing_steps: int = _argument(500, "Steps between checkpoints to resume from.")
-    checkpoints_total_limit: int = _argument(2, "Number of such checkpoints that are kept.")
-    resume_from_checkpoint: str | None = _argument(
-        None, "`latest` (starts anew if there is none) or a checkpoint folder."
+    logging_steps: int = field(default=50, metadata={"help": "Steps between log lines."})
+    eval_steps: int = field(
+        default=1000, metadata={"help": "Steps between evaluations; the best by PQ is kept in OUTPUT_DIR/best."}
     )
-    save_half_precision: bool = _argument(False, "Write the weights of best and final model in float16.")
-    with_tracking: bool = _argument(False, "Send losses and scores to an experiment tracker.")
-    report_to: str = _argument("tensorboard", "Tracker of --with_tracking, by Accelerate's name.")
-    push_to_hub: bool = _argument(False, "Upload the best model at the end.")
-    hub_model_id: str | None = _argument(None, "Repository of --push_to_hub, for example user/yoso-facade.")
-    hub_token: str | None = _argument(None, "Token of --push_to_hub; the stored log-in by default. Never written.")
+    checkpointing_steps: int = field(default=500, metadata={"help": "Steps between checkpoints to resume from."})
+    checkpoints_total_limit: int = field(default=2, metadata={"help": "Number of such checkpoints that are kept."})
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "`latest` (starts anew if there is none) or a checkpoint folder."}
+    )
+    save_half_precision: bool = field(
+        default=False, metadata={"help": "Write the weights of best and final model in float16."}
+    )
+    with_tracking: bool = field(default=False, metadata={"help": "Send losses and scores to an experiment tracker."})
+    report_to: str = field(
+        default="tensorboard", metadata={"help": "Tracker of --with_tracking, by Accelerate's name."}
+    )
+    push_to_hub: bool = field(default=False, metadata={"help": "Upload the best model at the end."})
+    hub_model_id: str | None = field(
+        default=None, metadata={"help": "Repository of --push_to_hub, for example user/yoso-facade."}
+    )
+    hub_token: str | None = field(
+        default=None, metadata={"help": "Token of --push_to_hub; the stored log-in by default. Never written."}
+    )
 
     def __post_init__(self):
         _check_positive(self, "logging_steps", "eval_steps", "checkpointing_steps", "checkpoints_total_limit")

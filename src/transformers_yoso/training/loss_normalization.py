@@ -57,9 +57,7 @@ def loss_shares(
 
 def share_of_losses(losses: dict[str, Tensor], class_factor: float) -> dict[str, Tensor]:
     """The losses of a pass (`YosoForUniversalSegmentationOutput.loss_dict`) with its cross entropies as shares."""
-    return {
-        name: value * class_factor if name.endswith("cross_entropy") else value for name, value in losses.items()
-    }
+    return {name: value * class_factor if name.endswith("cross_entropy") else value for name, value in losses.items()}
 
 
 def _class_weight(num_segments: int, num_queries: int, no_object_weight: float) -> float:

@@ -21,9 +21,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     """
 
     def __init__(self, source: nn.BatchNorm2d):
-        super().__init__(
-            source.num_features, source.eps, source.momentum, source.affine, source.track_running_stats
-        )
+        super().__init__(source.num_features, source.eps, source.momentum, source.affine, source.track_running_stats)
         self.weight, self.bias = source.weight, source.bias
         self.running_mean, self.running_var = source.running_mean, source.running_var
         self.num_batches_tracked = source.num_batches_tracked

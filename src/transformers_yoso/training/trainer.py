@@ -137,7 +137,9 @@ class PanopticTrainer:
         self.report.log_scores(
             self.step,
             **{f"eval_pq_{name}": round(result[name]["pq"], 5) for name in ("all", "things", "stuff")},
-            eval_pq_per_class={id2label[label]: round(scores["pq"], 4) for label, scores in result["per_class"].items()},
+            eval_pq_per_class={
+                id2label[label]: round(scores["pq"], 4) for label, scores in result["per_class"].items()
+            },
             eval_seconds=round(result["seconds"], 1),
         )
         if pq > self.best_pq:
