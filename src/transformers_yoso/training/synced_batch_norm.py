@@ -1,15 +1,17 @@
 """
 Batch norm whose statistics are those of the global batch, on any backend.
 
-torch's `SyncBatchNorm` runs on accelerators only. Here the same is done with differentiable all-reduces, so that a run
-of several CPU processes (gloo) equals that of one process with the same global batch.
+torch's `SyncBatchNorm` runs on accelerators only. This one is for CPU processes (gloo). Its sums are taken in float64, so
+that they round to the same float32 however the batch is spread: the hard masks of the decoder are discontinuous, and a
+last bit that differs there was seen to move losses by a thousandth some steps later.
 """
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -31,39 +33,71 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C, H, W)` -> the same shape; every process must take part."""
-        normalised = self._normalise_global(features) if self.training else super().forward(features)
-        return self.act(self.drop(normalised))
+        if not self.training:
+            return self.act(self.drop(super().forward(features)))
+        normalised, mean, variance, count = _GlobalBatchNorm.apply(
+            features.float(), self.weight, self.bias, self.eps
+        )
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        return self.act(self.drop(normalised.to(features.dtype)))
 
-    def _normalise_global(self, features: Tensor) -> Tensor:
-        values = features.float()
-        count = values.new_tensor(float(values.numel() // values.shape[1]))
-        sums = all_reduce(torch.cat([values.sum((0, 2, 3)), count[None]]))
-        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
-        centred = values - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
-        self._track(mean.detach(), variance.detach() * count / (count - 1))
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(features.dtype)
 
-    @torch.no_grad()
-    def _track(self, mean: Tensor, unbiased_variance: Tensor) -> None:
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(unbiased_variance, self.momentum)
+class _GlobalBatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        count = features.new_tensor([features.numel() // features.shape[1]], dtype=torch.float64)
+        sums = _sum_over_processes(torch.cat([_channel_sums(features), count]))
+        mean, count = sums[:-1] / sums[-1], sums[-1]
+        centred = features - _per_channel(mean)
+        rounding = mean - mean.float()  # of the mean that was subtracted
+        variance = _sum_over_processes(_channel_sums(centred.square())) / count - rounding.square()
+        inverse_std = torch.rsqrt(variance + eps)
+        standardised = centred * _per_channel(inverse_std)
+        ctx.save_for_backward(standardised, weight, inverse_std, count)
+        statistics = (mean.float(), variance.float(), count)
+        ctx.mark_non_differentiable(*statistics)
+        return torch.addcmul(_per_channel(bias), standardised, _per_channel(weight)), *statistics
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        standardised, weight, inverse_std, count = ctx.saved_tensors
+        own_sums = torch.cat([_channel_sums(gradient), _channel_sums(gradient * standardised)])
+        bias_gradient, weight_gradient = own_sums.float().chunk(2)
+        mean_gradient, mean_product = (_sum_over_processes(own_sums.clone()) / count).chunk(2)
+        inner = gradient - _per_channel(mean_gradient) - standardised * _per_channel(mean_product)
+        return inner * _per_channel(weight * inverse_std), weight_gradient, bias_gradient, None
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """
-    Makes the trained batch norms of `model` synchronised ones if several processes train; frozen ones stay.
+    Makes the trained batch norms of `model` those of the global batch; frozen ones stay, as do names and values.
 
-    Names and values of the weights stay. On CUDA torch's own `SyncBatchNorm` is taken, elsewhere [`SyncedBatchNorm2d`].
+    On CUDA torch's own `SyncBatchNorm` is taken if several processes train. On the CPU it is [`SyncedBatchNorm2d`] for
+    any number of processes, so that all of them round alike (and torch's own is slower there on channels-last maps).
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return model
     if device.type == "cuda":
-        return convert_sync_batchnorm(model)
+        return convert_sync_batchnorm(model) if dist.is_initialized() and dist.get_world_size() > 1 else model
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SyncedBatchNorm2d):
                 setattr(parent, name, SyncedBatchNorm2d(child))
     return model
+
+
+def _channel_sums(features: Tensor) -> Tensor:
+    return features.sum((0, 2, 3), dtype=torch.float64)
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    return values.float()[:, None, None]
+
+
+def _sum_over_processes(sums: Tensor) -> Tensor:
+    if dist.is_initialized():
+        dist.all_reduce(sums)
+    return sums
