@@ -24,6 +24,9 @@ class ModelArguments:
     train_backbone_batch_norm: bool = field(
         default=False, metadata={"help": "Train the backbone's batch norm; it is frozen otherwise."}
     )
+    frozen_stages: int = field(
+        default=0, metadata={"help": "First feature levels of the backbone that are not trained, with the stem (0-4)."}
+    )
     pyramid_channels: list[int] | None = field(
         default=None,
         metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."},
@@ -39,7 +42,9 @@ class ModelArguments:
     num_class_layers: int = field(default=1, metadata={"help": "Hidden layers of the class branch."})
     num_mask_layers: int = field(default=1, metadata={"help": "Hidden layers of the mask branch."})
     temperature: float = field(default=0.05, metadata={"help": "Divisor of the class logits."})
-    train_num_points: int = field(default=12544, metadata={"help": "Points per mask in matching and mask losses."})
+    train_num_points: int | None = field(
+        default=None, metadata={"help": "Points a mask in matching and losses; the model's own if not given."}
+    )
     image_mean: list[float] | None = field(
         default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
     )

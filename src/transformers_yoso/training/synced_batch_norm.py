@@ -35,9 +35,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """`(B, C, H, W)` -> the same shape; every process must take part."""
         if not self.training:
             return self.act(self.drop(super().forward(features)))
-        normalised, mean, variance, count = _GlobalBatchNorm.apply(
-            features.float(), self.weight, self.bias, self.eps
-        )
+        normalised, mean, variance, count = _GlobalBatchNorm.apply(features.float(), self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

@@ -72,7 +72,7 @@ class PanopticTrainer:
 
     def _prepare(self, model: torch.nn.Module) -> None:
         options, accelerator = self.options, self.accelerator
-        model.to(accelerator.device)
+        model.to(accelerator.device).eval()  # until `train`, so that no statistics move
         self.ema = None if options.ema_decay is None else ExponentialMovingAverage(model, options.ema_decay)
         is_sharded = accelerator.distributed_type == DistributedType.FSDP
         self.whole_copy = copy.deepcopy(model) if is_sharded and self.ema is None else None
