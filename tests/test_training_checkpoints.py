@@ -2,6 +2,10 @@
 
 import errno
 import json
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from training_runs import log_of, small_model, small_trainer
+from training_runs import few_photos_folder, launch, log_of, small_model, small_trainer, training_command
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
 from transformers_yoso.training import (
     CheckpointWriteError,
@@ -163,3 +167,74 @@ def test_checkpoint_opens_as_a_model(photos, tmp_path):
     for folder in ("best", "."):
         assert json.loads((tmp_path / folder / "arguments.json").read_text()) == arguments
         assert "PQ" in (tmp_path / folder / "README.md").read_text()
+
+
+def train_and_die(photos, output_dir: Path, moment: str) -> None:
+    """Trains in a child process that is killed (SIGKILL) at `moment`."""
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)  # a forked process has no threads of OpenMP
+    trainer = small_trainer(photos, output_dir, resume_from_checkpoint="latest")
+    take_step, finish_folder = trainer.take_step, checkpointing._finish_folder
+    if moment == "step":
+        trainer.take_step = lambda batches, step: die() if step == 4 else take_step(batches, step)
+    elif moment == "save":
+        checkpointing._finish_folder = lambda part, target: (
+            die() if "04" in target.name else finish_folder(part, target)
+        )
+    else:
+        checkpointing.rotate_checkpoints = die
+    trainer.train()
+
+
+def test_killed_run_ends_with_the_same_bits(photos, tmp_path):
+    """Killed in a step, in a save and between save and rotation; the last run ends as one that was never stopped."""
+    whole = small_trainer(photos, tmp_path / "whole")
+    whole.train()
+    for moment in ("step", "save", "rotation"):
+        child = multiprocessing.get_context("fork").Process(
+            target=train_and_die, args=(photos, tmp_path / "killed", moment)
+        )
+        child.start()
+        child.join(timeout=120)
+        assert child.exitcode == -signal.SIGKILL
+        AcceleratorState._reset_state(reset_partial_state=True)
+    resumed = small_trainer(photos, tmp_path / "killed", resume_from_checkpoint="latest")
+    resumed.train()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_five_kills_at_random_moments(shared_dir, tmp_path):
+    """The script itself, killed five times, once of them while it saves."""
+    data = few_photos_folder(shared_dir / "data" / "facade", tmp_path / "data", {"train": 12, "val": 2})
+    options = ("--max_train_steps", "40", "--per_device_train_batch_size", "2", "--checkpointing_steps", "3")
+    options += ("--eval_steps", "20", "--resume_from_checkpoint", "latest", "--ema_decay", "0.9")
+    whole = launch(training_command(data, tmp_path / "whole", *options))
+    assert whole.wait(timeout=600) == 0, whole.stdout.read()
+    output_dir, moments = tmp_path / "killed", np.random.default_rng(0).uniform(0, 4, 5)
+    for number, moment in enumerate(moments):
+        run = launch(training_command(data, output_dir, *options))
+        steps = len(checkpointing.list_checkpoints(output_dir)) and checkpointing.checkpoint_step(
+            checkpointing.list_checkpoints(output_dir)[-1]
+        )
+        while run.poll() is None and not _has_passed(output_dir, steps, is_saving=number == 2):
+            time.sleep(0.001)
+        time.sleep(0 if number == 2 else moment)
+        run.kill()
+        run.wait()
+    last = launch(training_command(data, output_dir, *options))
+    assert last.wait(timeout=600) == 0, last.stdout.read()
+    for name in ("model.safetensors", "checkpoint-00000040/model.safetensors"):
+        expected, actual = load_file(tmp_path / "whole" / name), load_file(output_dir / name)
+        assert all(torch.equal(actual[key], tensor) for key, tensor in expected.items())
+
+
+def _has_passed(output_dir: Path, steps: int, is_saving: bool) -> bool:
+    """Whether a run that resumed at `steps` has logged a further step, or is in the middle of saving."""
+    if is_saving:
+        return any(output_dir.glob(".unfinished-checkpoint-*/*"))
+    return (output_dir / "log.jsonl").is_file() and f'"step": {steps + 1},' in (output_dir / "log.jsonl").read_text()

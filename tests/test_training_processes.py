@@ -1,0 +1,95 @@
+"""Training by several processes (gloo on the CPU): as one process with the same global batch."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from safetensors.torch import load_file
+from torch import nn
+
+from training_runs import few_photos_folder, launch, log_of, training_command
+from transformers_yoso.training.synced_batch_norm import SyncedBatchNorm2d
+
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0")
+
+
+def normalise_share(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    features, gradient, norm = torch.load(folder / "inputs.pt", weights_only=False)
+    features = features.chunk(2)[rank].requires_grad_()
+    norm = SyncedBatchNorm2d(norm)
+    output = norm(features)
+    output.backward(gradient.chunk(2)[rank])
+    result = (output.detach(), features.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var)
+    torch.save(result, folder / f"result{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path):
+    torch.manual_seed(0)
+    features, gradient = 3 + 2 * torch.randn(4, 5, 6, 7), torch.randn(4, 5, 6, 7)
+    norm = nn.BatchNorm2d(5)
+    nn.init.uniform_(norm.weight, 0.5, 2.0)
+    nn.init.normal_(norm.bias)
+    torch.save((features, gradient, norm), tmp_path / "inputs.pt")
+    torch.multiprocessing.spawn(normalise_share, (tmp_path,), nprocs=2)
+    features.requires_grad_()
+    output = norm(features)
+    output.backward(gradient)
+    results = [torch.load(tmp_path / f"result{rank}.pt", weights_only=False) for rank in (0, 1)]
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(torch.cat([result[0] for result in results]), output.detach(), **close)
+    torch.testing.assert_close(torch.cat([result[1] for result in results]), features.grad, **close)
+    torch.testing.assert_close(results[0][2] + results[1][2], norm.weight.grad, **close)
+    torch.testing.assert_close(results[0][3] + results[1][3], norm.bias.grad, **close)
+    for result in results:
+        torch.testing.assert_close(result[4:], (norm.running_mean, norm.running_var), **close)
+
+
+def run(command: list[str]) -> None:
+    process = launch(command)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_same_global_batch(shared_dir, tmp_path):
+    """20 steps with trained neck norms, no augmentation: the same losses and metrics."""
+    data = few_photos_folder(shared_dir / "data" / "facade", tmp_path / "data", {"train": 40, "val": 5})
+    options = ("--max_train_steps", "20", "--scale_range", "1", "1", "--no_horizontal_flip", "--eval_steps", "10")
+    options += ("--total_train_batch_size", "4", "--learning_rate", "1e-4", "--checkpointing_steps", "100")
+    run(training_command(data, tmp_path / "one", *options))
+    run(training_command(data, tmp_path / "two", *options, launcher=(*ACCELERATE, "--multi_gpu")))
+    logs = [log_of(tmp_path / name) for name in ("one", "two")]
+    losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
+    assert len(losses[0]) == 20 and losses[1] == pytest.approx(losses[0], rel=1e-4)
+    scores = [
+        [
+            {name: value for name, value in line.items() if name.startswith("eval_pq")}
+            for line in log
+            if "loss" not in line
+        ]
+        for log in logs
+    ]
+    assert len(scores[0]) == 2 and scores[0] == scores[1]
+
+
+@pytest.mark.slow
+def test_fsdp2_trains_as_one_process_and_resumes(shared_dir, tmp_path):
+    data = few_photos_folder(shared_dir / "data" / "facade", tmp_path / "data", {"train": 12, "val": 3})
+    options = ("--max_train_steps", "4", "--scale_range", "1", "1", "--no_horizontal_flip", "--eval_steps", "100")
+    options += ("--total_train_batch_size", "4", "--learning_rate", "1e-4", "--checkpointing_steps", "2")
+    fsdp = (*ACCELERATE, "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP")
+    run(training_command(data, tmp_path / "one", *options))
+    command = training_command(data, tmp_path / "fsdp", *options, launcher=fsdp)
+    run(command)
+    losses = [[line["loss"] for line in log_of(tmp_path / name) if "loss" in line] for name in ("one", "fsdp")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    whole = load_file(tmp_path / "fsdp" / "model.safetensors")
+    (tmp_path / "fsdp" / "checkpoint-00000004").rename(tmp_path / "moved")
+    run([*command, "--resume_from_checkpoint", "latest"])
+    for name, tensor in load_file(tmp_path / "fsdp" / "model.safetensors").items():
+        assert torch.equal(tensor, whole[name]), name
