@@ -14,7 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from training_runs import few_photos_folder, launch, log_of, small_model, small_trainer, training_command
+from training_runs import few_photos_folder, launch, log_of, small_trainer, training_command
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
 from transformers_yoso.training import (
     CheckpointWriteError,
@@ -68,7 +68,7 @@ def test_resumed_run_ends_with_the_same_bits(photos, tmp_path, num_workers):
     resumed = small_trainer(
         photos,
         tmp_path / "resumed",
-        model=small_model(photos.categories, seed=9),
+        seed_of_model=9,
         resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-00000002"),
         **options,
     )

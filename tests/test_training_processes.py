@@ -1,15 +1,20 @@
 """Training by several processes (gloo on the CPU): as one process with the same global batch."""
 
+import math
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
 from training_runs import few_photos_folder, launch, log_of, training_command
+from transformers_yoso.training import TrainingDiverged
+from transformers_yoso.training.divergence import check_finite
 from transformers_yoso.training.synced_batch_norm import SyncedBatchNorm2d
 
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0")
@@ -47,6 +52,25 @@ def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path):
     torch.testing.assert_close(results[0][3] + results[1][3], norm.bias.grad, **close)
     for result in results:
         torch.testing.assert_close(result[4:], (norm.running_mean, norm.running_var), **close)
+
+
+def report_nan(rank: int, folder: Path) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="29531"
+    )
+    accelerator = Accelerator(cpu=True)
+    losses = {"loss": torch.tensor(math.nan if rank == 1 else 1.0)}
+    try:
+        check_finite(losses, torch.tensor(1.0), [f"photo{rank}.jpg"], step=7, accelerator=accelerator)
+    except TrainingDiverged as error:
+        (folder / f"message{rank}").write_text(str(error))
+    accelerator.end_training()
+
+
+def test_nan_in_one_process_stops_both(tmp_path):
+    torch.multiprocessing.spawn(report_nan, (tmp_path,), nprocs=2)
+    messages = [(tmp_path / f"message{rank}").read_text() for rank in (0, 1)]
+    assert all("photo1.jpg" in message and "photo0.jpg" not in message for message in messages)
 
 
 def run(command: list[str]) -> None:

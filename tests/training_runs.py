@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import TimmBackboneConfig, set_seed
 
-from transformers_yoso.data import CategoryTable, CocoPanopticDataset, PanopticSample
+from transformers_yoso.data import CategoryTable, CocoPanopticDataset
 from transformers_yoso.data.readers.base import PanopticDataset
 from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
@@ -45,11 +45,6 @@ class FewPhotos(PanopticDataset):
     def read_record(self, index: int):
         return self.dataset.read_record(index)
 
-    def __getitem__(self, index: int) -> PanopticSample:
-        if index >= self.length:
-            raise IndexError(index)
-        return super().__getitem__(index)
-
 
 def small_model(categories: CategoryTable, seed: int = 0) -> YosoForUniversalSegmentation:
     set_seed(seed)
@@ -82,12 +77,15 @@ def small_run(output_dir: Path, **changes: object) -> TrainingRun:
     )
 
 
-def small_trainer(photos: CocoPanopticDataset, output_dir: Path, model=None, **changes: object) -> PanopticTrainer:
+def small_trainer(
+    photos: CocoPanopticDataset, output_dir: Path, train_dataset=None, seed_of_model: int = 0, **changes: object
+) -> PanopticTrainer:
     run = small_run(output_dir, **changes)
-    model = small_model(photos.categories) if model is None else model
+    model = small_model(photos.categories, seed_of_model)
     image_processor = build_image_processor(run.model, run.data, photos.categories)
     accelerator = Accelerator(cpu=True, mixed_precision=run.optimization.mixed_precision)
-    return PanopticTrainer(model, image_processor, FewPhotos(photos, 5), FewPhotos(photos, 1), run, accelerator)
+    train_dataset = FewPhotos(photos, 5) if train_dataset is None else train_dataset
+    return PanopticTrainer(model, image_processor, train_dataset, FewPhotos(photos, 1), run, accelerator)
 
 
 def log_of(output_dir: Path) -> list[dict]:
