@@ -106,7 +106,7 @@ def test_scripts_train_and_evaluate(shared_dir, tmp_path, monkeypatch, capsys):
     saved = ["--validation_size", 64, 128, "--object_threshold", 0.0, "--save_half_precision"]
     run_script(monkeypatch, "train.py", *network, *data, *steps, *common, *saved, "--output_dir", tmp_path / "run")
     assert [line["step"] for line in log_of(tmp_path / "run")] == [1, 2, 2]
-    assert json.loads((tmp_path / "run" / "arguments.json").read_text())["image_size"] == 64
+    assert json.loads((tmp_path / "run" / "arguments.json").read_text())["image_size"] == [64]
     trained_pq = log_of(tmp_path / "run")[-1]["eval_pq_all"]
 
     AcceleratorState._reset_state(reset_partial_state=True)
