@@ -7,6 +7,7 @@ processes: `accelerate launch --multi_gpu --num_processes 2 scripts/train.py --u
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from transformers.utils import logging
 
 from transformers_yoso.training import (
     PanopticTrainer,
@@ -39,6 +40,7 @@ def make_accelerator(run: TrainingRun) -> Accelerator:
 
 def main() -> None:
     run = parse_arguments(description=__doc__)
+    logging.disable_progress_bar()  # of loading and saving; training has its own
     accelerator = make_accelerator(run)
     set_seed(run.optimization.seed)
     train_dataset, validation_dataset = open_splits(run.data)

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.multiprocessing
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import nn
 
 from training_runs import few_photos_folder, launch, log_of, training_command
@@ -99,21 +98,3 @@ def test_two_processes_train_as_one_with_the_same_global_batch(shared_dir, tmp_p
         for log in logs
     ]
     assert len(scores[0]) == 2 and scores[0] == scores[1]
-
-
-@pytest.mark.slow
-def test_fsdp2_trains_as_one_process_and_resumes(shared_dir, tmp_path):
-    data = few_photos_folder(shared_dir / "data" / "facade", tmp_path / "data", {"train": 12, "val": 3})
-    options = ("--max_train_steps", "4", "--scale_range", "1", "1", "--no_horizontal_flip", "--eval_steps", "100")
-    options += ("--total_train_batch_size", "4", "--learning_rate", "1e-4", "--checkpointing_steps", "2")
-    fsdp = (*ACCELERATE, "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP")
-    run(training_command(data, tmp_path / "one", *options))
-    command = training_command(data, tmp_path / "fsdp", *options, launcher=fsdp)
-    run(command)
-    losses = [[line["loss"] for line in log_of(tmp_path / name) if "loss" in line] for name in ("one", "fsdp")]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    whole = load_file(tmp_path / "fsdp" / "model.safetensors")
-    (tmp_path / "fsdp" / "checkpoint-00000004").rename(tmp_path / "moved")
-    run([*command, "--resume_from_checkpoint", "latest"])
-    for name, tensor in load_file(tmp_path / "fsdp" / "model.safetensors").items():
-        assert torch.equal(tensor, whole[name]), name
