@@ -6,7 +6,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from transformers_yoso.data import CocoPanopticDataset
+from transformers_yoso.data import open_dataset
+from transformers_yoso.data.command_line import add_dataset_arguments, dataset_options
 from transformers_yoso.evaluation import load_for_evaluation, predict_dataset
 from transformers_yoso.evaluation.error_analysis import ErrorAnalysis, format_errors
 from transformers_yoso.evaluation.error_examples import ErrorExamples
@@ -15,9 +16,7 @@ from transformers_yoso.evaluation.error_examples import ErrorExamples
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model_name_or_path", required=True, help="Checkpoint folder or Hub name.")
-    parser.add_argument(
-        "--dataset_dir", required=True, help="Folder with SPLIT/, panoptic_SPLIT/, panoptic_SPLIT.json."
-    )
+    add_dataset_arguments(parser)
     parser.add_argument("--split", default="val")
     parser.add_argument(
         "--output_dir", type=Path, required=True, help="Folder for errors.json, errors.md and errors.png."
@@ -33,11 +32,11 @@ def main() -> None:
     accelerator = Accelerator(cpu=arguments.use_cpu)
     if accelerator.num_processes > 1:
         raise ValueError("The error analysis runs in one process: start it with `python scripts/analyse_errors.py`.")
-    dataset = CocoPanopticDataset.from_folder(arguments.dataset_dir, arguments.split)
+    dataset = open_dataset(**dataset_options(arguments), split=arguments.split)
     model, image_processor = load_for_evaluation(
         arguments.model_name_or_path,
         dataset.categories,
-        source=str(dataset.json_file),
+        source=dataset.source,
         device=accelerator.device,
         threshold=arguments.object_threshold,
         overlap_threshold=arguments.overlap_threshold,

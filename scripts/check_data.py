@@ -6,26 +6,16 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from transformers_yoso.data import ANNOTATION_FORMATS, PanopticDataset, list_splits, open_dataset
+from transformers_yoso.data import PanopticDataset, list_splits, open_dataset
 from transformers_yoso.data.checker import Limits, check_dataset, format_report, save_picture_sheet, to_json
+from transformers_yoso.data.command_line import add_dataset_arguments, dataset_options, dataset_place
 from transformers_yoso.models.configuration_yoso import YosoConfig
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset_name", help="Dataset on the Hub, or a folder.")
-    parser.add_argument("--dataset_config_name", help="Configuration of the dataset on the Hub.")
-    parser.add_argument("--dataset_dir", help="Local folder: COCO layout, `save_to_disk`, parquet files.")
+    add_dataset_arguments(parser)
     parser.add_argument("--splits", nargs="+", help="All splits if not given.")
-    parser.add_argument("--annotation_format", choices=ANNOTATION_FORMATS, help="Found out if not given.")
-    parser.add_argument("--categories_file", help="Class table, where the dataset has none.")
-    parser.add_argument(
-        "--stuff_category_ids", type=int, nargs="*", help="Ids of stuff, where the table does not say."
-    )
-    parser.add_argument("--image_column_name", default="image")
-    parser.add_argument("--annotation_column_name")
-    parser.add_argument("--segments_info_column_name", default="segments_info")
-    parser.add_argument("--do_reduce_labels", action="store_true", help="Semantic id 0 is void, others are one less.")
     parser.add_argument("--num_queries", type=int, help="Of the model to be trained; 100 if not given.")
     parser.add_argument("--model_name_or_path", help="Checkpoint whose classes and queries the data should fit.")
     parser.add_argument("--max_void_share", type=float, default=0.5, help="Warn about photos with more void.")
@@ -39,18 +29,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    place = {name: getattr(arguments, name) for name in ("dataset_name", "dataset_config_name", "dataset_dir")}
-    columns = ("image_column_name", "annotation_column_name", "segments_info_column_name", "do_reduce_labels")
-    options = {name: getattr(arguments, name) for name in (*columns, "categories_file", "stuff_category_ids")}
+    options = dataset_options(arguments)
 
     @cache
     def open_split(split: str) -> PanopticDataset:
-        return open_dataset(
-            **place, split=split, annotation_format=arguments.annotation_format, validate=False, **options
-        )
+        return open_dataset(**options, split=split, validate=False)
 
     try:
-        splits = arguments.splits or list_splits(**place, annotation_format=arguments.annotation_format)
+        splits = arguments.splits or list_splits(**dataset_place(arguments))
         config = YosoConfig.from_pretrained(arguments.model_name_or_path) if arguments.model_name_or_path else None
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,7 +7,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from transformers_yoso.data import CocoPanopticDataset
+from transformers_yoso.data import open_dataset
+from transformers_yoso.data.command_line import add_dataset_arguments, dataset_options
 from transformers_yoso.evaluation import (
     SUBTASKS,
     CocoPanopticWriter,
@@ -22,9 +23,7 @@ from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model_name_or_path", required=True, help="Checkpoint folder or Hub name.")
-    parser.add_argument(
-        "--dataset_dir", required=True, help="Folder with SPLIT/, panoptic_SPLIT/, panoptic_SPLIT.json."
-    )
+    add_dataset_arguments(parser)
     parser.add_argument("--split", default="val")
     parser.add_argument("--subtask", nargs="+", choices=SUBTASKS, default=["panoptic"], help="What to score.")
     parser.add_argument("--output_json", type=Path, help="File for the scores.")
@@ -56,11 +55,11 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision, cpu=arguments.use_cpu)
-    dataset = CocoPanopticDataset.from_folder(arguments.dataset_dir, arguments.split)
+    dataset = open_dataset(**dataset_options(arguments), split=arguments.split)
     model, image_processor = load_for_evaluation(
         arguments.model_name_or_path,
         dataset.categories,
-        source=str(dataset.json_file),
+        source=dataset.source,
         device=accelerator.device,
         size=arguments.size,
         threshold=arguments.object_threshold,
@@ -97,7 +96,7 @@ def describe_run(arguments: argparse.Namespace, image_processor: YosoImageProces
     thresholds = ("threshold", "mask_threshold", "overlap_mask_area_threshold")
     return {
         "model": arguments.model_name_or_path,
-        "dataset": Path(arguments.dataset_dir).name,
+        "dataset": arguments.dataset_name or Path(arguments.dataset_dir).name,
         "split": arguments.split,
         "size": {key: image_processor.size[key] for key in ("shortest_edge", "longest_edge")},
         "thresholds": {name: getattr(image_processor, name) for name in thresholds},

@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import evaluate
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,6 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-import evaluate
 from perturbed_truth import perturbed_instances, perturbed_prediction
 from transformers_yoso import metrics as metrics_package
 from transformers_yoso.data import CocoPanopticDataset, PanopticSample

@@ -4,8 +4,8 @@ import json
 
 import torch
 from accelerate.state import AcceleratorState
-from panoptic_folders import coco_categories, segments_info_table
 
+from panoptic_folders import coco_categories, segments_info_table
 from training_runs import small_trainer
 from transformers_yoso.data import open_dataset
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data import PanopticSample
-from ..metrics import PanopticQuality
+from ..metrics import PanopticQuality, reference_of
 from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from .case import Case
@@ -64,13 +64,7 @@ class Agreement:
         self.equal_segments.append(equal_share(result["segmentation"].cpu(), expected["segmentation"].cpu()))
         self.equal_classes.append(equal_share(class_map(result), class_map(expected)))
         if sample is not None:
-            self.quality.update(
-                result["segmentation"].cpu().numpy(),
-                result["segments_info"],
-                sample.segment_map.numpy(),
-                sample.class_labels.tolist(),
-                sample.is_crowd.tolist(),
-            )
+            self.quality.add(prediction=result, reference=reference_of(sample))
 
     def compute(self, has_truth: bool) -> dict[str, float | None]:
         """`equal_segments` and `equal_classes`, mean shares of equal pixels, and `pq` of all classes, in [0, 1]."""

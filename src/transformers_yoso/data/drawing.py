@@ -11,11 +11,13 @@ from .readers import PanopticRecord
 from .sample import PanopticSample
 
 
-def draw_sample(sample: PanopticSample, id2label: Mapping[int, str], *, draw_labels: bool = True) -> Image.Image:
-    """The photo with fill, outline and, if asked, name of every segment; void is left as it is."""
+def draw_sample(
+    sample: PanopticSample, id2label: Mapping[int, str], *, alpha: float = 0.5, draw_labels: bool = True
+) -> Image.Image:
+    """The photo with fill (of opacity `alpha` in [0, 1]), outline and, if asked, name of every segment."""
     segments = [{"id": k + 1, "label_id": label} for k, label in enumerate(sample.class_labels.tolist())]
     photo = sample.image.permute(1, 2, 0).numpy()
-    return draw_panoptic(photo, sample.segment_map + 1, segments, id2label, draw_labels=draw_labels)
+    return draw_panoptic(photo, sample.segment_map + 1, segments, id2label, alpha=alpha, draw_labels=draw_labels)
 
 
 def draw_record(record: PanopticRecord, categories: CategoryTable) -> Image.Image:

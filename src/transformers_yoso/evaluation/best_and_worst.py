@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ..data.drawing import draw_sample
 from ..picture_sheet import Tile, save_sheet
-from .drawing import draw_prediction, draw_truth
+from .drawing import draw_prediction
 from .prediction import Prediction, predict_dataset
 
 
@@ -59,5 +60,5 @@ def save_best_and_worst(
 def _photo_tiles(prediction: Prediction, id2label: Mapping[int, str]) -> dict[str, Image.Image]:
     return {
         "predicted": draw_prediction(prediction, id2label),
-        "true": draw_truth(prediction.sample, id2label),
+        "true": draw_sample(prediction.sample, id2label),
     }

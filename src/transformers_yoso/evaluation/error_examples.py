@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..data.drawing import draw_sample
 from ..picture_sheet import Tile, save_sheet
 from ..visualization import outline_mask
-from .drawing import draw_prediction, draw_truth
+from .drawing import draw_prediction
 from .error_causes import FALSE_CAUSES, MISS_CAUSES
 from .prediction import Prediction
 
@@ -79,7 +80,7 @@ class ErrorExamples:
     def _draw(self, kind: tuple[str, str], mask: np.ndarray, name: str, prediction: Prediction) -> tuple[Tile, Tile]:
         sample, box = prediction.sample, _crop_box(mask)
         predicted = draw_prediction(prediction, self.id2label, FILL_OPACITY)
-        true = draw_truth(sample, self.id2label, FILL_OPACITY)
+        true = draw_sample(sample, self.id2label, alpha=FILL_OPACITY)
         caption = f"{kind[0]}: {kind[1]}\n{name}, {Path(sample.file_name).name}"
         return (
             Tile(_frame(predicted, mask).crop(box), f"{caption}, predicted"),
