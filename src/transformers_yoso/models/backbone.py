@@ -1,5 +1,7 @@
 """The backbone: any timm model with feature levels at strides 4, 8, 16 and 32."""
 
+from collections.abc import Iterable
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -51,7 +53,12 @@ def _build_for_any_size(config: PreTrainedConfig) -> nn.Module:
 
 def backbone_features(backbone: nn.Module, pixel_values: Tensor) -> list[Tensor]:
     """`(B, 3, H, W)` -> C2..C5, each `(B, C_i, H / s_i, W / s_i)`, also from timm models that work channels-last."""
-    features = list(backbone(pixel_values, output_hidden_states=False, output_attentions=False).feature_maps)
+    outputs = backbone(pixel_values, output_hidden_states=False, output_attentions=False)
+    return channels_first(backbone, outputs.feature_maps)
+
+
+def channels_first(backbone: nn.Module, features: Iterable[Tensor]) -> list[Tensor]:
+    """The backbone's features as `(B, C_i, H_i, W_i)`, whichever way round it gives them."""
     if getattr(getattr(backbone, "_backbone", None), "output_fmt", "NCHW") == "NHWC":
-        features = [feature.permute(0, 3, 1, 2) for feature in features]
-    return features
+        return [feature.permute(0, 3, 1, 2) for feature in features]
+    return list(features)

@@ -13,7 +13,8 @@ class YosoModelOutput(ModelOutput):
 
     Args:
         last_hidden_state (`Tensor` of shape `(B, N, d)`): Kernels after the last stage.
-        feature_map (`Tensor` of shape `(B, d, h, w)`): S, the output of the feature pyramid aggregator.
+        feature_map (`Tensor` of shape `(B, d, h, w)`, *optional*): S, the output of the feature pyramid aggregator;
+            `None` from a fused model, which does not make it.
         kernels (T + 1 tensors of shape `(B, N, d)`): Kernels of each stage, the proposal kernels first.
         masks_queries_logits (T + 1 tensors of shape `(B, N, h, w)`): Mask logits of each stage.
         image_sizes (`Tensor` of shape `(B, 2)`, *optional*): Height and width in pixels of each image inside of the

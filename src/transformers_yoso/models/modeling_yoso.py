@@ -22,6 +22,7 @@ from .canvas import (
 )
 from .configuration_yoso import YosoConfig
 from .feature_pyramid_aggregator import FeaturePyramidAggregator
+from .fusing import FusingMixin, fuse_loaded_weights
 from .modeling_outputs_yoso import YosoForUniversalSegmentationOutput, YosoModelOutput
 from .modulated_deformable_conv import ModulatedDeformableConv2d
 from .post_attention import KernelSelfAttention
@@ -49,7 +50,7 @@ class ClassBranch(nn.Module):
         return self.classifier(self.layers(kernels)) / self.temperature
 
 
-class YosoPreTrainedModel(PreTrainedModel):
+class YosoPreTrainedModel(FusingMixin, PreTrainedModel):
     """Weight initialisation and what Transformers needs to know."""
 
     config: YosoConfig
@@ -145,6 +146,8 @@ class YosoModel(YosoPreTrainedModel):
             hidden_dim=config.hidden_dim,
         )
         self.decoder = SeparableDynamicDecoder(config)
+        self.inference_form = None
+        self.register_load_state_dict_post_hook(fuse_loaded_weights)
         self.post_init()
 
     @can_return_tuple
@@ -200,8 +203,11 @@ class YosoModel(YosoPreTrainedModel):
         return outputs
 
     def _forward_canvas(self, pixel_values: Tensor) -> YosoModelOutput:
-        feature_map = self.feature_pyramid_aggregator(backbone_features(self.backbone, pixel_values))
-        decoded = self.decoder(feature_map)
+        if self.inference_form is not None:
+            feature_map, decoded = self.inference_form(self.backbone, self.decoder, pixel_values)
+        else:
+            feature_map = self.feature_pyramid_aggregator(backbone_features(self.backbone, pixel_values))
+            decoded = self.decoder(feature_map)
         return YosoModelOutput(
             last_hidden_state=decoded.kernels[-1],
             feature_map=feature_map,
@@ -227,9 +233,10 @@ class YosoModel(YosoPreTrainedModel):
         kernels = tuple(map(merge, zip(*(part.kernels for part in parts), strict=True)))
         mask_logits = zip(*(part.masks_queries_logits for part in parts), strict=True)
         attentions = zip(*(part.attentions for part in parts), strict=True)
+        feature_maps = tuple(part.feature_map for part in parts)
         return YosoModelOutput(
             last_hidden_state=kernels[-1],
-            feature_map=merge_maps(tuple(part.feature_map for part in parts), 0.0),
+            feature_map=None if feature_maps[0] is None else merge_maps(feature_maps, 0.0),
             kernels=kernels,
             masks_queries_logits=tuple(merge_maps(maps, OUTSIDE_LOGIT) for maps in mask_logits),
             attentions=tuple(None if weights[0] is None else merge(weights) for weights in attentions),
@@ -307,7 +314,8 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         )
 
         every_stage = self.training or has_labels or bool(output_auxiliary_logits)
-        class_logits = self._class_logits(outputs.kernels, every_stage)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_fused):
+            class_logits = self._class_logits(outputs.kernels, every_stage)
         loss_dict = None
         if has_labels:
             loss_dict = self.criterion(
@@ -315,7 +323,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
                 class_logits=class_logits,
                 mask_labels=[masks.to(self.device) for masks in mask_labels],
                 class_labels=[labels.to(self.device, torch.long) for labels in class_labels],
-                canvas_size=tuple(MASK_STRIDE * length for length in outputs.feature_map.shape[-2:]),
+                canvas_size=tuple(MASK_STRIDE * length for length in outputs.masks_queries_logits[-1].shape[-2:]),
                 num_items_in_batch=num_items_in_batch,
                 point_seeds=point_seeds,
             )

@@ -1,0 +1,85 @@
+"""The feature pyramid aggregator of the inference form: C2..C5 -> the aggregated map before the location conv."""
+
+import copy
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .deformable_sampling import InferenceDeformableConv2d
+from .feature_pyramid import DeformableUpsampling
+from .feature_pyramid_aggregator import FeaturePyramidAggregator
+from .inference_convolution import InferenceConv2d, fold_batch_norm, freeze
+
+
+class InferenceUpsampling(nn.Sequential):
+    """[`DeformableUpsampling`] without gradients.
+
+    Args:
+        upsampling (`DeformableUpsampling`): In evaluation mode.
+        batch_norm (`bool`): Fold the two norms into the convolutions.
+        lean_sampling (`bool`): Use [`InferenceDeformableConv2d`].
+        channels_last, onednn (`bool`): See [`InferenceConv2d`].
+    """
+
+    def __init__(
+        self,
+        upsampling: DeformableUpsampling,
+        batch_norm: bool = True,
+        lean_sampling: bool = True,
+        channels_last: bool = True,
+        onednn: bool = True,
+    ) -> None:
+        upsampling = copy.deepcopy(upsampling)
+        activation = nn.ReLU()
+        deformable_conv, deformable_norm = upsampling.deformable_conv, upsampling.deformable_norm
+        if lean_sampling:
+            if batch_norm:
+                fold_batch_norm(deformable_conv, deformable_norm)
+                deformable_norm = nn.Identity()
+            deformable_conv = InferenceDeformableConv2d(deformable_conv, channels_last, onednn)
+        layers = [deformable_conv, deformable_norm, activation]
+        upsampling_conv, upsampling_norm = upsampling.upsampling_conv, upsampling.upsampling_norm
+        if batch_norm:
+            fold_batch_norm(upsampling_conv, upsampling_norm)
+            layers += [InferenceConv2d(upsampling_conv, activation, channels_last, onednn)]
+        else:
+            layers += [InferenceConv2d(upsampling_conv, None, channels_last, onednn), upsampling_norm, activation]
+        super().__init__(*layers)
+
+
+class InferenceNeck(nn.Module):
+    """[`FeaturePyramidAggregator`] up to its output conv, without gradients; arguments as [`InferenceUpsampling`]."""
+
+    def __init__(
+        self,
+        neck: FeaturePyramidAggregator,
+        batch_norm: bool = True,
+        lean_sampling: bool = True,
+        channels_last: bool = True,
+        onednn: bool = True,
+    ) -> None:
+        super().__init__()
+
+        def convolution(conv: nn.Conv2d) -> InferenceConv2d:
+            return InferenceConv2d(conv, None, channels_last, onednn)
+
+        options = (batch_norm, lean_sampling, channels_last, onednn)
+        self.lateral_convs = nn.ModuleList(convolution(conv) for conv in neck.pyramid.lateral_convs)
+        self.upsamplings = nn.ModuleList(InferenceUpsampling(part, *options) for part in neck.pyramid.upsamplings)
+        self.level_convs = nn.ModuleList(convolution(conv) for conv in neck.aggregation.level_convs)
+        self.level_convs[0].bias = neck.aggregation.bias.detach().flatten().clone()
+        self.output_conv = convolution(neck.output_conv)
+        freeze(self)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """C2..C5 -> aggregated map `(B, C, h, w)` at C2's size. Empties the list, to free each map after its use."""
+        size = features[0].shape[-2:]
+        level = self.lateral_convs[-1](features.pop())
+        coarse = None
+        for index in (2, 1, 0):
+            projected = self.level_convs[index + 1](level)
+            projected = F.interpolate(projected, size=size, mode="bilinear", align_corners=False)
+            coarse = projected if coarse is None else coarse.add_(projected)
+            level = self.upsamplings[index](level)
+            level = self.lateral_convs[index](features.pop(), level)
+        return self.output_conv(self.level_convs[0](level, coarse))
