@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from transformers_yoso.models.image_processing_pil_yoso import YosoImageProcessorPil
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
-from transformers_yoso.models.post_processing import panoptic_segmentation, semantic_segmentation, upsample_masks
+from transformers_yoso.models.mask_upsampling import upsample_masks
+from transformers_yoso.models.post_processing import panoptic_segmentation, semantic_segmentation
 
 CASES = ["mixed", "stuffy", "duplicates", "empty"]
 OUTSIDE = -1000.0

@@ -10,12 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from .canvas import MASK_STRIDE, ceil_to_divisor
+from .mask_upsampling import MaskUpsampling, upsample_masks
 
 MAX_INSTANCES = 100
 """Instances kept per image, the official `topk_per_image`."""
+
+BLOCK_PIXELS = 2**16
+"""Pixels of each mask held at once on a CPU while a panoptic map is made, 256 KiB as float32."""
+
+ACCELERATOR_BLOCK_ELEMENTS = 2**26
+"""Pixels of all masks together held at once elsewhere, 256 MiB as float32."""
 
 SEMANTIC_BLOCK_ELEMENTS = 2**22
 """Mask or class values (float32) held at once while a semantic map is made, 16 MiB."""
@@ -67,23 +72,41 @@ def assign_pixels(
     target_size: tuple[int, int],
     mask_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """Arg-max of p * mask over K queries, taken mask by mask.
+    """Arg-max of p * mask over K queries, in blocks of rows and mask by mask.
 
     Returns:
-        int16 codes (height, width): 2k + 1 where query k wins inside its own mask, 2k where it wins outside of it;
+        int32 codes (height, width): 2k + 1 where query k wins inside its own mask, 2k where it wins outside of it;
         int64 areas (K,): the pixels inside each mask.
     """
-    best = torch.full(target_size, -1.0, device=scores.device)
-    codes = torch.zeros(target_size, dtype=torch.int16, device=scores.device)
-    original_areas = []
-    for k, score in enumerate(scores):
-        mask = upsample_masks(mask_logits[k : k + 1], image_size, target_size)[0].sigmoid()
-        inside = mask >= mask_threshold
-        original_areas.append(inside.sum())
-        weighted = mask * score
-        codes = torch.where(weighted > best, inside.to(torch.int16) + 2 * k, codes)
-        best = torch.maximum(weighted, best)
-    return codes, torch.stack(original_areas)
+    upsampling = MaskUpsampling(mask_logits, image_size, target_size)
+    codes = torch.empty(target_size, dtype=torch.int32, device=scores.device)
+    original_areas = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+    for start, stop in row_blocks(len(scores), target_size, scores.device):
+        masks = upsampling.rows(start, stop).sigmoid_()
+        best, block_codes, areas = None, None, []
+        for k, mask in enumerate(masks):
+            # Comparisons as float32 0 or 1, and arithmetic in the place of `where`: torch's vectorised paths on a CPU.
+            inside = torch.ge(mask, mask_threshold, out=torch.empty_like(mask))
+            areas.append(inside.sum())
+            weighted = mask.mul_(scores[k])
+            if best is None:
+                best, block_codes = weighted, inside
+                continue
+            wins = torch.gt(weighted, best, out=torch.empty_like(mask))
+            # The code of a later query is larger than all before.
+            block_codes = torch.maximum(block_codes, inside.add_(2 * k).mul_(wins), out=block_codes)
+            torch.maximum(weighted, best, out=best)
+        codes[start:stop] = block_codes
+        original_areas += torch.stack(areas).long()
+    return codes, original_areas
+
+
+def row_blocks(num_masks: int, target_size: tuple[int, int], device: torch.device) -> list[tuple[int, int]]:
+    """(first, last + 1) of the blocks of rows that are computed at once: small on a CPU, for its cache."""
+    height, width = target_size
+    pixels = BLOCK_PIXELS if device.type == "cpu" else ACCELERATOR_BLOCK_ELEMENTS // num_masks
+    rows = max(1, pixels // width)
+    return [(start, min(start + rows, height)) for start in range(0, height, rows)]
 
 
 def merge_segments(
@@ -217,9 +240,9 @@ def semantic_segmentation(
     height, width = target_size
     rows_per_block = max(1, SEMANTIC_BLOCK_ELEMENTS // (max(class_probs.shape) * width))
     labels, scores = [], []
+    upsampling = MaskUpsampling(mask_logits, image_size, target_size)
     for start in range(0, height, rows_per_block):
-        stop = min(start + rows_per_block, height)
-        masks = upsample_mask_rows(mask_logits, image_size, target_size, start, stop).sigmoid()
+        masks = upsampling.rows(start, min(start + rows_per_block, height)).sigmoid_()
         block = torch.einsum("nc,nhw->hwc", class_probs, masks)
         labels.append(block.argmax(-1))
         if return_scores:
@@ -236,47 +259,6 @@ def look_up(id_of_code: list[int], codes: Tensor) -> Tensor:
 def mask_logit(mask_threshold: float) -> float:
     """The logit whose sigmoid is `mask_threshold`, exactly 0 for 0.5."""
     return torch.tensor(mask_threshold, dtype=torch.float64).logit().item()
-
-
-def own_canvas(mask_logits: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """The part of the mask grid (N, h, w) that belongs to the image's own canvas, and that canvas in pixels."""
-    height, width = (ceil_to_divisor(edge) // MASK_STRIDE for edge in image_size)
-    grid = mask_logits[:, :height, :width]
-    return grid, (grid.shape[1] * MASK_STRIDE, grid.shape[2] * MASK_STRIDE)
-
-
-def upsample_masks(mask_logits: Tensor, image_size: tuple[int, int], target_size: tuple[int, int]) -> Tensor:
-    """Mask logits (K, h, w) -> float32 (K, *target_size): bilinear to the canvas, crop to the image, bilinear to target."""
-    grid, canvas = own_canvas(mask_logits, image_size)
-    masks = interpolate(grid[None].float(), size=canvas, mode="bilinear")[..., : image_size[0], : image_size[1]]
-    return interpolate(masks, size=target_size, mode="bilinear")[0]
-
-
-def upsample_mask_rows(
-    mask_logits: Tensor, image_size: tuple[int, int], target_size: tuple[int, int], start: int, stop: int
-) -> Tensor:
-    """Rows `start` to `stop` of `upsample_masks`, made from the few grid rows under them: (K, stop - start, width)."""
-    grid, canvas = own_canvas(mask_logits, image_size)
-    top, bottom, weight = bilinear_rows(image_size[0], target_size[0], start, stop)
-    first, last = int(top[0]), int(bottom[-1]) + 1
-    on_canvas = _resize_rows(grid.float(), *bilinear_rows(grid.shape[1], canvas[0], first, last), width=canvas[1])
-    on_image = on_canvas[..., : image_size[1]]
-    return _resize_rows(on_image, top - first, bottom - first, weight, width=target_size[1])
-
-
-def bilinear_rows(in_height: int, out_height: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Upper source row, lower source row and weight of the lower one, for each output row of a bilinear resize."""
-    position = (torch.arange(start, stop, dtype=torch.float64) + 0.5) * (in_height / out_height) - 0.5
-    position = position.clamp(min=0)
-    top = position.long().clamp(max=in_height - 1)
-    bottom = (top + 1).clamp(max=in_height - 1)
-    return top, bottom, (position - top).float()[:, None]
-
-
-def _resize_rows(maps: Tensor, top: Tensor, bottom: Tensor, weight: Tensor, width: int) -> Tensor:
-    top, bottom, weight = (value.to(maps.device) for value in (top, bottom, weight))
-    rows = torch.lerp(maps[:, top], maps[:, bottom], weight)
-    return interpolate(rows[None], size=(len(top), width), mode="bilinear")[0]
 
 
 def binary_mask_to_rle(mask: Tensor) -> list[int]:
