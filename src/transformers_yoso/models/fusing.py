@@ -17,6 +17,13 @@ class FusingMixin:
         """Whether the model computes in its inference form."""
         return getattr(self.base_model, "inference_form", None) is not None
 
+    @property
+    def can_be_fused(self) -> bool:
+        """Whether the weights are plain: not quantised, on one device, without adapters, and not offloaded."""
+        devices = set((getattr(self, "hf_device_map", None) or {}).values())
+        is_quantized = getattr(self, "is_quantized", False)
+        return len(devices) <= 1 and not is_quantized and not getattr(self, "_hf_peft_config_loaded", False)
+
     def fuse(self, transformations: Collection[str] | None = None) -> Self:
         """Lets the model compute in its inference form, in place: the same outputs, faster and without gradients.
 
@@ -29,10 +36,15 @@ class FusingMixin:
                 some out shows what each gives.
 
         Raises:
-            ValueError: in training mode, or for an unknown name.
+            ValueError: in training mode, for an unknown name, or for weights that cannot be folded; see `can_be_fused`.
         """
         if self.training:
             raise ValueError("Only a model in evaluation mode can be fused: call `eval()` first.")
+        if not self.can_be_fused:
+            raise ValueError(
+                "Weights that are quantised, spread over several devices or under adapters cannot be folded: merge the "
+                "adapters, or load the model whole and in a floating dtype."
+            )
         base = self.base_model
         names = TRANSFORMATIONS if transformations is None else transformations
         base.inference_form = InferenceForm(base.backbone, base.feature_pyramid_aggregator, base.decoder, names)

@@ -15,9 +15,6 @@ ONEDNN_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 """oneDNN's name and parameters of the activations that it applies while it writes a convolution's result."""
 
-TYPICAL_MAP = (64, 96)
-"""Height and width for which oneDNN chooses the layout of weights; maps of all sizes use it."""
-
 
 def batch_norm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Scale and shift, float64 `(C,)`, of a batch norm with fixed statistics."""
@@ -59,8 +56,8 @@ class InferenceConv2d(nn.Module):
         convolution (`nn.Conv2d` or `nn.ConvTranspose2d`): Zero-padded convolution.
         activation (`nn.Module`, *optional*): One of `ONEDNN_ACTIVATIONS`.
         channels_last (`bool`): Keep the weights as NHWC.
-        onednn (`bool`): On a CPU, in float32 and bfloat16, let oneDNN add and activate while it writes the result,
-            from weights that it has laid out once. Never so in a compiled or exported graph or under autocast.
+        onednn (`bool`): On a CPU, in float32 and bfloat16, let oneDNN add and activate while it writes the
+            result. Never so in a compiled or exported graph or under autocast.
     """
 
     def __init__(
@@ -80,18 +77,6 @@ class InferenceConv2d(nn.Module):
         self.register_buffer("weight", weight.contiguous(memory_format=memory_format), persistent=False)
         self.register_buffer("bias", None if bias is None else bias.detach().clone(), persistent=False)
         self.onednn = onednn and onednn_computes(self.weight)
-        self.packed = self._pack() if self.onednn and channels_last and not self.transposed else None
-
-    def _pack(self) -> Tensor:
-        # Without a size oneDNN guesses a layout that is tenfold slower for wide 1x1 convolutions.
-        size = (1, self.weight.shape[1] * self.groups, *TYPICAL_MAP)
-        return torch._C._nn.mkldnn_reorder_conv2d_weight(
-            self.weight.contiguous().to_mkldnn(), self.padding, self.stride, self.dilation, self.groups, size
-        )
-
-    def __getstate__(self) -> dict:
-        """Weights laid out by oneDNN cannot be copied or stored; a copy works from the plain ones."""
-        return self.__dict__ | {"packed": None}
 
     def forward(self, features: Tensor, other: Tensor | None = None) -> Tensor:
         """`(B, C_in, H, W)` and a summand of the result's shape -> `(B, C_out, H', W')`."""
@@ -114,21 +99,20 @@ class InferenceConv2d(nn.Module):
         return (len(features), len(self.weight), *sides)
 
     def _one_pass(self, features: Tensor, other: Tensor | None) -> Tensor:
-        weight = self.weight if self.packed is None else self.packed
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         activation, scalars = ONEDNN_ACTIVATIONS[type(self.activation)]
         if self.transposed:
             geometry = (self.padding, self.output_padding, *geometry[1:])
             return torch.ops.mkldnn._convolution_transpose_pointwise(
-                features, weight, self.bias, *geometry, activation, scalars, ""
+                features, self.weight, self.bias, *geometry, activation, scalars, ""
             )
         if other is None:
             return torch.ops.mkldnn._convolution_pointwise(
-                features, weight, self.bias, *geometry, activation, scalars, ""
+                features, self.weight, self.bias, *geometry, activation, scalars, ""
             )
         unary = None if activation == "none" else activation
         return torch.ops.mkldnn._convolution_pointwise.binary(
-            features, other, weight, self.bias, *geometry, "add", 1.0, unary, scalars, ""
+            features, other, self.weight, self.bias, *geometry, "add", 1.0, unary, scalars, ""
         )
 
 

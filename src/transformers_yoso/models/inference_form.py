@@ -22,7 +22,7 @@ TRANSFORMATIONS = {
     "channels_last": "maps and weights laid out channels-last throughout",
     "lean_sampling": "deformable sampling with int32 indices and few temporaries",
     "feature_map": "the d-channel feature map is never made: masks and pooled values come from the aggregated map",
-    "onednn": "on a CPU, sums and activations applied by the convolutions, whose weights are laid out once",
+    "onednn": "on a CPU, sums and activations applied by the convolutions as they write their results",
 }
 """What [`YosoModel.fuse`] can do, and what each is."""
 
