@@ -1,5 +1,8 @@
 """Modulated deformable convolution of the inference form: as `modulated_deform_conv2d`, with fewer passes over memory."""
 
+import importlib
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,35 +55,55 @@ def sampling_table(offsets: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]
     return indices.view(-1, 4 * num_taps), weights.view(-1, 4 * num_taps)
 
 
+def triton_sampler(weight: Tensor) -> Callable[[Tensor, Tensor, int], Tensor] | None:
+    """The Triton kernel, if it can compute on the weight's device in its dtype."""
+    if weight.device.type != "cuda" or weight.dtype == torch.float64:
+        return None
+    try:  # by name, so that `trust_remote_code` does not ask for Triton everywhere
+        return importlib.import_module(".deformable_sampling_triton", __package__).sample_deformably
+    except ImportError:
+        return None
+
+
 class InferenceDeformableConv2d(nn.Module):
-    """[`ModulatedDeformableConv2d`] and the ReLU after it, with a folded norm's bias, without gradients."""
+    """[`ModulatedDeformableConv2d`] with the bias of a folded norm, without gradients.
+
+    On a GPU the sampling is one Triton kernel where there is Triton, but in an exported graph.
+    """
 
     def __init__(
         self, convolution: ModulatedDeformableConv2d, channels_last: bool = True, onednn: bool = True
     ) -> None:
         super().__init__()
         weight = convolution.weight.detach()
-        out_channels, in_channels, kernel_size, _ = weight.shape
-        self.num_taps = kernel_size**2
+        out_channels, in_channels, self.kernel_size, _ = weight.shape
+        self.num_taps = self.kernel_size**2
         projection = nn.Conv2d(in_channels, self.num_taps * out_channels, 1, bias=False, device="meta")
         projection.weight = nn.Parameter(weight.permute(2, 3, 0, 1).reshape(-1, in_channels, 1, 1))
         self.projection = InferenceConv2d(projection, None, channels_last, onednn)
         self.offset_conv = InferenceConv2d(convolution.offset_conv, None, channels_last, onednn)
         bias = getattr(convolution, "bias", None)
         self.register_buffer("bias", None if bias is None else bias.detach().clone(), persistent=False)
+        self.sampler = triton_sampler(weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C_in, H, W)` -> `(B, C_out, H, W)`, laid out channels-last."""
-        batch_size, _, height, width = features.shape
-        offsets = self.offset_conv(features).permute(0, 2, 3, 1)
-        projected = (
-            self.projection(features).permute(0, 2, 3, 1).reshape(batch_size * height * width * self.num_taps, -1)
-        )
-        with torch.autocast(device_type=features.device.type, enabled=False):
+        offsets = self.offset_conv(features).permute(0, 2, 3, 1).contiguous()
+        projected = self.projection(features).permute(0, 2, 3, 1).contiguous()
+        if self.sampler is not None and not torch.compiler.is_exporting():
+            sampled = self.sampler(projected, offsets, self.kernel_size)
+        else:
+            sampled = self._sample(projected, offsets)
+        if self.bias is not None:
+            sampled = sampled + self.bias.to(sampled.dtype)
+        return sampled.permute(0, 3, 1, 2)
+
+    def _sample(self, projected: Tensor, offsets: Tensor) -> Tensor:
+        """`sample_deformably` by torch's operators, see there."""
+        with torch.autocast(device_type=projected.device.type, enabled=False):
             offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
             offsets, modulation = offsets.split((2 * self.num_taps, self.num_taps), dim=-1)
             indices, weights = sampling_table(offsets.unflatten(-1, (self.num_taps, 2)), modulation.sigmoid())
-            sampled = F.embedding_bag(indices, projected, per_sample_weights=weights.to(projected.dtype), mode="sum")
-        if self.bias is not None:
-            sampled = sampled + self.bias.to(sampled.dtype)
-        return sampled.view(batch_size, height, width, -1).permute(0, 3, 1, 2)
+            table = projected.flatten(0, 2).unflatten(-1, (self.num_taps, -1)).flatten(0, 1)
+            sampled = F.embedding_bag(indices, table, per_sample_weights=weights.to(table.dtype), mode="sum")
+        return sampled.unflatten(0, projected.shape[:3])
