@@ -156,6 +156,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert outputs.masks_queries_logits.isfinite().all()
 
 
+@pytest.mark.slow
 def test_compiled_fused_model_is_equal() -> None:
     torch.manual_seed(0)
     model, pixel_values = lively_model().fuse(), torch.randn(1, 3, *SIZE)

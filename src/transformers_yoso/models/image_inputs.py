@@ -70,7 +70,13 @@ def read_image(
     pixels = _to_byte_range(pixels, do_rescale)
     if do_convert_rgb:
         pixels = pixels[:3].expand(3, -1, -1)
-    return pixels.contiguous()
+    # Photos stay as PIL and files have them, pixel by pixel: torchvision resizes this layout twice as fast.
+    return pixels if is_interleaved(pixels) else pixels.contiguous()
+
+
+def is_interleaved(pixels: Tensor) -> bool:
+    """Whether an image (channels, height, width) lies in memory as (height, width, channels)."""
+    return pixels.permute(1, 2, 0).is_contiguous()
 
 
 def _as_tensor(array: np.ndarray | Tensor) -> Tensor:

@@ -39,5 +39,25 @@ class YosoImageProcessor(YosoImageProcessingMixin, YosoPostProcessingMixin, Torc
         height, width = get_resized_image_size(image.shape[-2:], size)
         return super().resize(image, SizeDict(height=height, width=width), resample=resample, **kwargs)
 
+    def rescale_and_normalize(
+        self,
+        images: Tensor,
+        do_rescale: bool | None,
+        rescale_factor: float,
+        do_normalize: bool | None,
+        image_mean: Any,
+        image_std: Any,
+    ) -> Tensor:
+        """As in Transformers, to the bit, with one pass over memory less: the subtraction also converts to float32."""
+        if not do_normalize or images.dtype != torch.uint8:
+            return super().rescale_and_normalize(
+                images, do_rescale, rescale_factor, do_normalize, image_mean, image_std
+            )
+        image_mean, image_std, _ = self._fuse_mean_std_and_rescale_factor(
+            do_normalize, image_mean, image_std, do_rescale, rescale_factor, images.device
+        )
+        mean, std = (torch.as_tensor(value, device=images.device).view(-1, 1, 1) for value in (image_mean, image_std))
+        return torch.sub(images.contiguous(), mean).div_(std)
+
 
 __all__ = ["YosoImageProcessor"]
