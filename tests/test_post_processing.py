@@ -1,18 +1,22 @@
 """Post-processing against the official code's outputs, a direct implementation of its rules, and its promises."""
 
+import io
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from transformers_yoso.models.image_processing_pil_yoso import YosoImageProcessorPil
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
-from transformers_yoso.models.mask_upsampling import upsample_masks
+from transformers_yoso.models.mask_upsampling import MaskUpsampling, upsample_masks
 from transformers_yoso.models.post_processing import panoptic_segmentation, semantic_segmentation
+from transformers_yoso.models.segmentation_encoding import encode_png, encode_rle
 
 CASES = ["mixed", "stuffy", "duplicates", "empty"]
 OUTSIDE = -1000.0
@@ -436,3 +440,43 @@ def test_nan_logits_are_refused() -> None:
     outputs = SimpleNamespace(class_queries_logits=logits, masks_queries_logits=torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match="NaN"):
         YosoImageProcessor().post_process_panoptic_segmentation(outputs)
+
+
+def test_map_as_png_and_as_run_lengths() -> None:
+    mask = pytest.importorskip("pycocotools.mask")
+    outputs = make_outputs(*(value[None] for value in random_logits(seed=2)))
+    processor = YosoImageProcessor(threshold=0.2, overlap_mask_area_threshold=0.3)
+    arguments = {"outputs": outputs, "target_sizes": [(70, 83)]}
+    results = [
+        processor.post_process_panoptic_segmentation(**arguments, output_format=output_format)[0]
+        for output_format in ("map", "png", "rle")
+    ]
+    segmentation, png, runs = (result["segmentation"] for result in results)
+    assert len(results[0]["segments_info"]) > 1
+    assert results[0]["segments_info"] == results[1]["segments_info"] == results[2]["segments_info"]
+    red, green, blue = np.moveaxis(np.array(Image.open(io.BytesIO(png))).astype(int), -1, 0)
+    assert (red + 256 * green + 65536 * blue == segmentation.numpy()).all()
+    for segment, rle in zip(results[0]["segments_info"], runs, strict=True):
+        decoded = mask.decode(mask.frPyObjects(rle, *rle["size"]))
+        assert (decoded == (segmentation == segment["id"]).numpy()).all()
+    with pytest.raises(ValueError, match="output_format"):
+        processor.post_process_panoptic_segmentation(**arguments, output_format="jpeg")
+
+
+def test_run_lengths_of_segments_at_the_ends_of_the_map() -> None:
+    segmentation = torch.tensor([[1, 0, 2], [1, 3, 2]], dtype=torch.int32)
+    runs = encode_rle(segmentation, [1, 2, 3])
+    assert [rle["counts"] for rle in runs] == [[0, 2, 4], [4, 2], [3, 1, 2]]
+    assert encode_png(torch.full((2, 2), 65536 + 2, dtype=torch.int32))[:4] == b"\x89PNG"
+
+
+def test_rows_of_any_block_equal_two_resizes_at_once() -> None:
+    """Against `interpolate` twice, from grids and to sizes that divide each other in no way."""
+    torch.manual_seed(0)
+    for image_size, target_size in (((90, 119), (77, 201)), ((96, 128), (300, 64)), ((33, 100), (33, 100))):
+        grid = 5 * torch.randn(3, -(-image_size[0] // 32) * 8, 32)
+        canvas = interpolate(grid[None], scale_factor=4, mode="bilinear")[..., : image_size[0], : image_size[1]]
+        expected = interpolate(canvas, size=target_size, mode="bilinear")[0]
+        upsampling = MaskUpsampling(grid, image_size, target_size)
+        blocks = [upsampling.rows(start, min(start + 13, target_size[0])) for start in range(0, target_size[0], 13)]
+        torch.testing.assert_close(torch.cat(blocks, dim=1), expected, rtol=1e-5, atol=1e-5)

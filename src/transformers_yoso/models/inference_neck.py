@@ -75,11 +75,12 @@ class InferenceNeck(nn.Module):
         """C2..C5 -> aggregated map `(B, C, h, w)` at C2's size. Empties the list, to free each map after its use."""
         size = features[0].shape[-2:]
         level = self.lateral_convs[-1](features.pop())
-        coarse = None
+        coarse = []
         for index in (2, 1, 0):
-            projected = self.level_convs[index + 1](level)
-            projected = F.interpolate(projected, size=size, mode="bilinear", align_corners=False)
-            coarse = projected if coarse is None else coarse.add_(projected)
-            level = self.upsamplings[index](level)
-            level = self.lateral_convs[index](features.pop(), level)
-        return self.output_conv(self.level_convs[0](level, coarse))
+            coarse.append(self.level_convs[index + 1](level))
+            level = self.lateral_convs[index](features.pop(), self.upsamplings[index](level))
+        # Only now, as the upsampled maps are large.
+        total = F.interpolate(coarse.pop(), size=size, mode="bilinear", align_corners=False)
+        while coarse:
+            total = total.add_(F.interpolate(coarse.pop(), size=size, mode="bilinear", align_corners=False))
+        return self.output_conv(self.level_convs[0](level, total))

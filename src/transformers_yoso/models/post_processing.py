@@ -16,11 +16,11 @@ from .mask_upsampling import MaskUpsampling, upsample_masks
 MAX_INSTANCES = 100
 """Instances kept per image, the official `topk_per_image`."""
 
-BLOCK_PIXELS = 2**16
-"""Pixels of each mask held at once on a CPU while a panoptic map is made, 256 KiB as float32."""
+CPU_BLOCK_PIXELS = 2**16
+"""Most pixels of one mask held at once on a CPU while a panoptic map is made, 256 KiB as float32, for its cache."""
 
-ACCELERATOR_BLOCK_ELEMENTS = 2**26
-"""Pixels of all masks together held at once elsewhere, 256 MiB as float32."""
+BLOCK_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+"""Most pixels of all masks together held at once while a panoptic map is made, 16 and 256 MiB as float32."""
 
 SEMANTIC_BLOCK_ELEMENTS = 2**22
 """Mask or class values (float32) held at once while a semantic map is made, 16 MiB."""
@@ -102,9 +102,11 @@ def assign_pixels(
 
 
 def row_blocks(num_masks: int, target_size: tuple[int, int], device: torch.device) -> list[tuple[int, int]]:
-    """(first, last + 1) of the blocks of rows that are computed at once: small on a CPU, for its cache."""
+    """(first, last + 1) of the blocks of rows that are computed at once."""
     height, width = target_size
-    pixels = BLOCK_PIXELS if device.type == "cpu" else ACCELERATOR_BLOCK_ELEMENTS // num_masks
+    pixels = BLOCK_ELEMENTS.get(device.type, BLOCK_ELEMENTS["cuda"]) // num_masks
+    if device.type == "cpu":
+        pixels = min(pixels, CPU_BLOCK_PIXELS)
     rows = max(1, pixels // width)
     return [(start, min(start + rows, height)) for start in range(0, height, rows)]
 

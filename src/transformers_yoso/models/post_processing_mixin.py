@@ -1,7 +1,7 @@
 """Post-processing methods of the YOSO image processors, with Transformers' signatures and return types."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
@@ -14,6 +14,7 @@ from .post_processing import (
     panoptic_segmentation,
     semantic_segmentation,
 )
+from .segmentation_encoding import encode_png, encode_rle
 
 ImageSizes = Sequence[tuple[int, int]] | Tensor
 
@@ -41,8 +42,13 @@ class YosoPostProcessingMixin:
         label_ids_to_fuse: Collection[int] | None = None,
         target_sizes: ImageSizes | None = None,
         resized_sizes: ImageSizes | None = None,
+        output_format: Literal["map", "rle", "png"] = "map",
     ) -> list[dict[str, Any]]:
         """Panoptic segmentation by the authors' rules; an empty `label_ids_to_fuse` fuses nothing.
+
+        Args:
+            output_format: What `segmentation` is: "map", the map itself; "rle", COCO's run lengths of each segment, in
+                the order of `segments_info` (see `encode_rle`); "png", the bytes of COCO's PNG (see `encode_png`).
 
         Returns:
             Per image a dict with `segmentation`, int32 (height, width), 0 = void, and `segments_info`, a list of dicts
@@ -50,8 +56,10 @@ class YosoPostProcessingMixin:
             `label_ids_to_fuse`) and `score` (class probability; of a fused segment that of its best part). If no
             query is kept, the map is all zero and the list empty.
         """
+        if output_format not in ("map", "rle", "png"):
+            raise ValueError(f"`output_format` must be 'map', 'rle' or 'png', but is {output_format!r}.")
         label_ids_to_fuse = set(self.label_ids_to_fuse if label_ids_to_fuse is None else label_ids_to_fuse)
-        return [
+        results = [
             panoptic_segmentation(
                 *logits_and_sizes,
                 threshold=self._saved_unless_given("threshold", threshold),
@@ -63,6 +71,13 @@ class YosoPostProcessingMixin:
             )
             for logits_and_sizes in self._split_outputs(outputs, target_sizes, resized_sizes)
         ]
+        for result in results:
+            if output_format == "png":
+                result["segmentation"] = encode_png(result["segmentation"])
+            elif output_format == "rle":
+                segment_ids = [segment["id"] for segment in result["segments_info"]]
+                result["segmentation"] = encode_rle(result["segmentation"], segment_ids)
+        return results
 
     def post_process_instance_segmentation(
         self,
