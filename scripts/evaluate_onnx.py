@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from transformers_yoso import YosoForUniversalSegmentation
-from transformers_yoso.data import CocoPanopticDataset
+from transformers_yoso.data import open_dataset
 from transformers_yoso.export import OnnxPredictor
 from transformers_yoso.metrics import PanopticQuality, reference_of
 from transformers_yoso.models.image_processing_pil_yoso import YosoImageProcessorPil
@@ -52,7 +52,7 @@ def torch_predictor(model_name_or_path: str) -> Predict:
 
 def main() -> None:
     arguments = parse_arguments()
-    dataset = CocoPanopticDataset.from_folder(arguments.dataset_dir, arguments.split)
+    dataset = open_dataset(dataset_dir=arguments.dataset_dir, split=arguments.split)
     predictors: dict[str, Predict] = {path.name: OnnxPredictor(path) for path in arguments.onnx}
     for name, predictor in predictors.items():
         if predictor.id2label != dataset.categories.id2label:

@@ -54,7 +54,7 @@ def same_padding_of_whole_strides(length: int, kernel_size: int, stride: int, di
 def inference_copy(model: YosoForUniversalSegmentation) -> YosoForUniversalSegmentation:
     """A plain float32 copy on the CPU in evaluation mode; the model itself stays as it is."""
     model = copy.deepcopy(model)
-    if getattr(model, "is_fused", False):
+    if model.is_fused:
         model.unfuse()
     return model.to("cpu", torch.float32).eval()
 

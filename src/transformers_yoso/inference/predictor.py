@@ -82,7 +82,7 @@ class YosoPredictor:
         """
         model, image_processor = load_checkpoint(str(pretrained_model_name_or_path), dtype, processor_kwargs)
         predictor = cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), image_processor)
-        if fuse and hasattr(predictor.model, "fuse"):
+        if fuse and predictor.model.can_be_fused:
             predictor.model.fuse()
         return predictor
 
