@@ -2,5 +2,6 @@
 
 from .colors import Color, class_color, coco_colors
 from .overlay import draw_panoptic, to_photo
+from .segment_maps import outline_mask
 
-__all__ = ["Color", "class_color", "coco_colors", "draw_panoptic", "to_photo"]
+__all__ = ["Color", "class_color", "coco_colors", "draw_panoptic", "outline_mask", "to_photo"]
