@@ -52,6 +52,6 @@ def plot_times(timings: Mapping[str, Mapping[str, Mapping[str, Any]]], title: st
         axes.margins(x=0.12)
         axes.set(title=size, xlabel="milliseconds (median), batch 1")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLORS), frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(title, fontsize=9)
     figure.savefig(file, dpi=130)

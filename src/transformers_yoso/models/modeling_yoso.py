@@ -13,7 +13,6 @@ from .backbone import backbone_features, build_backbone
 from .canvas import (
     MASK_STRIDE,
     OUTSIDE_LOGIT,
-    ceil_to_divisor,
     group_by_canvas,
     image_sizes_from_mask,
     lay_on_canvas,
@@ -23,6 +22,7 @@ from .canvas import (
 from .configuration_yoso import YosoConfig
 from .feature_pyramid_aggregator import FeaturePyramidAggregator
 from .fusing import FusingMixin, fuse_loaded_weights
+from .label_checks import check_labels
 from .modeling_outputs_yoso import YosoForUniversalSegmentationOutput, YosoModelOutput
 from .modulated_deformable_conv import ModulatedDeformableConv2d
 from .post_attention import KernelSelfAttention
@@ -302,7 +302,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         if (mask_labels is None) != (class_labels is None):
             raise ValueError("Give both `mask_labels` and `class_labels`, or none of them.")
         if has_labels:
-            self._check_labels(mask_labels, class_labels, pixel_values.shape)
+            check_labels(mask_labels, class_labels, pixel_values.shape, self.config.num_labels)
             if point_seeds is not None and len(point_seeds) != len(pixel_values):
                 raise ValueError(f"{len(pixel_values)} images need as many `point_seeds`, got {len(point_seeds)}.")
         outputs = self.model(
@@ -357,52 +357,6 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
                 stage["class_queries_logits"] = classes
             auxiliary.append(stage)
         return auxiliary
-
-    def _check_labels(self, mask_labels: list[Tensor], class_labels: list[Tensor], image_shape: torch.Size) -> None:
-        batch_size, _, *size = image_shape
-        if len(mask_labels) != batch_size or len(class_labels) != batch_size:
-            raise ValueError(
-                f"{batch_size} images need as many `mask_labels` and `class_labels`, got {len(mask_labels)} and "
-                f"{len(class_labels)}."
-            )
-        canvas = [ceil_to_divisor(length) for length in size]
-        for index, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
-            if not isinstance(masks, Tensor) or not isinstance(labels, Tensor):
-                raise ValueError(
-                    f"`mask_labels` and `class_labels` must be lists of tensors, got {type(masks).__name__} and "
-                    f"{type(labels).__name__} for image {index}."
-                )
-            if masks.dim() not in (2, 3) or (masks.dim() == 2 and not is_integer(masks)):
-                raise ValueError(
-                    f"`mask_labels[{index}]` must be masks (n, height, width) or an integer id map (height, width), "
-                    f"got shape {tuple(masks.shape)} and {masks.dtype}."
-                )
-            if any(length > limit for length, limit in zip(masks.shape[-2:], canvas, strict=True)):
-                raise ValueError(
-                    f"`mask_labels[{index}]` of height and width {tuple(masks.shape[-2:])} are larger than the image "
-                    f"{tuple(size)}. Resize them with their image, as `YosoImageProcessor` does."
-                )
-            if masks.dim() == 3 and len(masks) != len(labels):
-                raise ValueError(f"Image {index} has {len(masks)} `mask_labels` but {len(labels)} `class_labels`.")
-            self._check_class_labels(labels, index)
-
-    def _check_class_labels(self, labels: Tensor, index: int) -> None:
-        if labels.dim() != 1 or (len(labels) and not is_integer(labels)):
-            raise ValueError(
-                f"`class_labels[{index}]` must be the integer label ids (n,) of the segments, got shape "
-                f"{tuple(labels.shape)} and {labels.dtype}."
-            )
-        num_labels = self.config.num_labels
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_labels:
-            raise ValueError(
-                f"`class_labels[{index}]` holds {sorted(set(labels.tolist()))}; the config has label ids "
-                f"0..{num_labels - 1}. Map the ids, or set `id2label` to the dataset's labels."
-            )
-
-
-def is_integer(tensor: Tensor) -> bool:
-    """Whether the dtype is one of whole numbers; bool is not."""
-    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 __all__ = ["YosoForUniversalSegmentation", "YosoModel", "YosoPreTrainedModel"]
