@@ -88,7 +88,7 @@ def test_evaluation_of_the_truth_is_perfect_and_leaves_the_generator(shared_dir)
 
 def test_senseless_arguments_are_refused():
     with pytest.raises(ValueError, match="max_train_steps"):
-        OptimizationArguments(output_dir="out", max_train_steps=0)
+        OptimizationArguments(max_train_steps=0)
 
 
 def run_script(monkeypatch, name: str, *arguments: object) -> None:

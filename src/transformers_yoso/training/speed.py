@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.backbone import backbone_features
+from ..models.modeling_yoso import YosoPreTrainedModel
 
 FROZEN_NORMS = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")
 
@@ -18,11 +19,12 @@ def prepare_for_speed(model: nn.Module, device: torch.device) -> None:
     2.15 on Zen 4), and light backbones are made of them, so they stay in float32 there.
 
     Args:
-        model: a `YosoForUniversalSegmentation` or `YosoModel`.
+        model: a YOSO model; of any other network no norms are folded.
         device: where it will be trained.
     """
     model.to(memory_format=torch.channels_last)
-    fold_frozen_norms(model.base_model.backbone)
+    if isinstance(model, YosoPreTrainedModel):
+        fold_frozen_norms(model.base_model.backbone)
     if device.type != "cpu":
         return
     for module in model.modules():
