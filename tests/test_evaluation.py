@@ -203,7 +203,7 @@ def test_two_processes_of_the_script_equal_one(three_photos, tmp_path, monkeypat
 
 def test_script_names_what_is_missing(three_photos, tmp_path, monkeypatch, capsys):
     model = ["--model_name_or_path", CHECKPOINT, "--use_cpu"]
-    with pytest.raises(FileNotFoundError, match="panoptic_test"):
+    with pytest.raises(ValueError, match="no split 'test'"):
         run_script(monkeypatch, "evaluate.py", *model, "--dataset_dir", three_photos, "--split", "test")
     with pytest.raises(OSError, match="no-such-model"):
         missing = ["--model_name_or_path", tmp_path / "no-such-model", "--use_cpu"]

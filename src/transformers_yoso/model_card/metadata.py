@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -77,5 +78,5 @@ def result_place(dataset: Mapping[str, Any], evaluation: Mapping[str, Any]) -> d
 
 
 def hub_id(name: str | None) -> str | None:
-    """`name` if it has the form of a Hub id, `owner/name`."""
-    return name if name and HUB_ID.fullmatch(name) else None
+    """`name` if it has the form of a Hub id, `owner/name`, and is no folder here."""
+    return name if name and HUB_ID.fullmatch(name) and not Path(name).is_dir() else None

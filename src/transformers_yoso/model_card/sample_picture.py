@@ -30,7 +30,7 @@ def save_sample_picture(
         raise FileNotFoundError(f"{photo_file}: no such photo for the model card.")
     try:
         with Image.open(photo_file) as image:
-            photo = to_photo(image)
+            photo = to_photo(image).copy()  # a lazily read file is closed below
     except OSError as error:
         raise ValueError(f"{photo_file}: the photo cannot be decoded ({error}).") from error
     photo.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
