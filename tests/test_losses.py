@@ -377,3 +377,12 @@ def test_point_seeds_leave_the_global_generator_alone_and_must_be_one_an_image()
     assert first != model(images, **labels, point_seeds=[3, 2]).loss
     with pytest.raises(ValueError, match="2 images need as many `point_seeds`, got 1"):
         model(images, **labels, point_seeds=[1])
+
+
+def test_an_image_without_segments_has_no_mask_loss_even_where_logits_are_infinite() -> None:
+    torch.manual_seed(0)
+    predictions, labels = random_predictions(), random_labels([0, 0], CANVAS)
+    with torch.no_grad():
+        predictions["mask_logits"][0][0, 0, 0, 0] = torch.inf
+    losses = compute(predictions, labels)
+    assert losses["stage0_loss_mask"] == losses["stage0_loss_dice"] == 0

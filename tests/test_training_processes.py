@@ -83,7 +83,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(shared_dir, tmp_p
     """20 steps with trained neck norms, no augmentation: the same losses and metrics.
 
     Sums in another order differ in the last bit, and where that flips a pixel of a hard mask (SPEC: pre-attention is
-    discontinuous) the later losses move by some ten-thousandths.
+    discontinuous) the later losses were seen to move by some ten-thousandths, so this is not held on every run.
     """
     data = few_photos_folder(shared_dir / "data" / "facade", tmp_path / "data", {"train": 40, "val": 5})
     options = ("--max_train_steps", "20", "--scale_range", "1", "1", "--no_horizontal_flip", "--eval_steps", "10")
@@ -92,8 +92,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(shared_dir, tmp_p
     run(training_command(data, tmp_path / "two", *options, launcher=(*ACCELERATE, "--multi_gpu")))
     logs = [log_of(tmp_path / name) for name in ("one", "two")]
     losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
-    assert len(losses[0]) == 20 and losses[1][:10] == pytest.approx(losses[0][:10], rel=1e-4)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert len(losses[0]) == 20 and losses[1] == pytest.approx(losses[0], rel=1e-4)
     scores = [
         [
             {name: value for name, value in line.items() if name.startswith("eval_pq")}

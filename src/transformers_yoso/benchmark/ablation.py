@@ -3,10 +3,11 @@
 from functools import partial
 
 from ..models.image_processing_yoso import YosoImageProcessor
+from ..models.inference_form import TRANSFORMATIONS
 from ..models.modeling_yoso import YosoForUniversalSegmentation
 from .case import Case
 from .timing import median_ratio, time_interleaved
-from .variants import FusedVariant, Settings, fuse_transformations
+from .variants import FusedVariant, Settings
 
 ALL = "all"
 
@@ -22,16 +23,12 @@ def measure_ablation(
 
     Returns:
         By transformation `what` it does and `ratio`, the forward without it over the forward with all.
-
-    Raises:
-        UnavailableError: this version cannot fuse.
     """
-    transformations = fuse_transformations()
     pixel_values = case.preprocess(case.original(), image_processor)
     variants = {ALL: FusedVariant(model, image_processor, settings)}
-    variants |= {name: FusedVariant(model, image_processor, settings, without=name) for name in transformations}
+    variants |= {name: FusedVariant(model, image_processor, settings, without=name) for name in TRANSFORMATIONS}
     tasks = {name: partial(variant.forward, variant.prepare_input(pixel_values)) for name, variant in variants.items()}
     times = time_interleaved(tasks, settings.device, rounds, description=f"ablation {case.name}")
     return {
-        name: {"what": what, "ratio": median_ratio(times[name], times[ALL])} for name, what in transformations.items()
+        name: {"what": what, "ratio": median_ratio(times[name], times[ALL])} for name, what in TRANSFORMATIONS.items()
     }

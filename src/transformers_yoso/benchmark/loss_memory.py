@@ -66,17 +66,7 @@ class LossCase:
 
 def coco_criterion() -> SetCriterion:
     """The loss of the ResNet-50 COCO configuration."""
-    config = coco_config()
-    return SetCriterion(
-        num_labels=config.num_labels,
-        class_weight=config.class_weight,
-        mask_weight=config.mask_weight,
-        dice_weight=config.dice_weight,
-        no_object_weight=config.no_object_weight,
-        num_points=config.train_num_points,
-        oversample_ratio=config.oversample_ratio,
-        importance_sample_ratio=config.importance_sample_ratio,
-    )
+    return SetCriterion.from_config(coco_config())
 
 
 def loss_function(implementation: str, case: LossCase) -> Callable[[], dict[str, Tensor]]:

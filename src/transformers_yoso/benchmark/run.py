@@ -189,15 +189,10 @@ def check_size(
         for name in dict.fromkeys((own_variant(run), fastest_variant(run)))
         if name in variants
     }
-    try:
-        ablation = measure_ablation(case, model, image_processor, settings, options.rounds)
-    except UnavailableError as error:
-        logger.warning("no ablation: %s", error)
-        ablation = None
     return {
         "agreement": strongest_query_agreement(reference, panoptic, case, image_processor),
         "profile": profiles,
-        "ablation": ablation,
+        "ablation": measure_ablation(case, model, image_processor, settings, options.rounds),
     }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..models.backbone import backbone_features
 from ..models.image_processing_yoso import YosoImageProcessor
+from ..models.inference_form import TRANSFORMATIONS
 from ..models.modeling_outputs_yoso import YosoForUniversalSegmentationOutput
 from ..models.modeling_yoso import YosoForUniversalSegmentation
 from .case import Size
@@ -199,7 +200,7 @@ class FusedVariant(PlainVariant):
         super().__init__(model, image_processor, settings)
 
     def build(self, model: YosoForUniversalSegmentation) -> YosoForUniversalSegmentation:
-        transformations = set(fuse_transformations()) - {self.without}
+        transformations = set(TRANSFORMATIONS) - {self.without}
         return self.settings.place(model).fuse(transformations)
 
     def stages(self) -> dict[str, Callable[[Any], Any]]:
@@ -214,19 +215,6 @@ class FusedVariant(PlainVariant):
 
         # The neck empties the list that it is given, to free the features early.
         return {"backbone": backbone, "neck": lambda features: form.neck(list(features)), "decoder": decode}
-
-
-def fuse_transformations() -> dict[str, str]:
-    """What `model.fuse()` does, by name.
-
-    Raises:
-        UnavailableError: this version cannot fuse.
-    """
-    try:
-        from ..models.inference_form import TRANSFORMATIONS
-    except ImportError as error:
-        raise UnavailableError("this version has no `model.fuse()`") from error
-    return TRANSFORMATIONS
 
 
 YOSO_VARIANTS: dict[str, type[Variant]] = {

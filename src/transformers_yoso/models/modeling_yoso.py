@@ -253,16 +253,7 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
         super().__init__(config)
         self.model = YosoModel(config)
         self.class_branches = nn.ModuleList(ClassBranch(config) for _ in range(config.num_stages))
-        self.criterion = SetCriterion(
-            num_labels=config.num_labels,
-            class_weight=config.class_weight,
-            mask_weight=config.mask_weight,
-            dice_weight=config.dice_weight,
-            no_object_weight=config.no_object_weight,
-            num_points=config.train_num_points,
-            oversample_ratio=config.oversample_ratio,
-            importance_sample_ratio=config.importance_sample_ratio,
-        )
+        self.criterion = SetCriterion.from_config(config)
         self.post_init()
 
     @can_return_tuple

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .configuration_yoso import YosoConfig
 from .hungarian_matcher import HungarianMatcher
 from .point_sampling import sample_mask_logits, sample_target_masks, sample_uncertain_points
 
@@ -51,6 +52,20 @@ class SetCriterion(nn.Module):
         self.num_points = num_points
         self.oversample_ratio = oversample_ratio
         self.importance_sample_ratio = importance_sample_ratio
+
+    @classmethod
+    def from_config(cls, config: YosoConfig) -> "SetCriterion":
+        """The loss with the weights and points of `config`."""
+        return cls(
+            num_labels=config.num_labels,
+            class_weight=config.class_weight,
+            mask_weight=config.mask_weight,
+            dice_weight=config.dice_weight,
+            no_object_weight=config.no_object_weight,
+            num_points=config.train_num_points,
+            oversample_ratio=config.oversample_ratio,
+            importance_sample_ratio=config.importance_sample_ratio,
+        )
 
     def forward(
         self,
@@ -127,7 +142,7 @@ class SetCriterion(nn.Module):
         """
         counts = [len(queries) for queries, _ in matches]
         if not sum(counts):
-            zero = 0 * mask_logits.float().sum()
+            zero = mask_logits[:0].float().sum()
             return zero, zero
         with torch.no_grad():
             points = sample_uncertain_points(
