@@ -25,6 +25,7 @@ from transformers_yoso.training import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAIN = ROOT / "scripts" / "train.py"
 OUTPUT_ARGUMENTS = set(OutputArguments.__dataclass_fields__)
 TINY_NETWORK = (
     *("--backbone", "test_resnet", "--pyramid_channels", "16", "16", "16", "16", "--aggregation_dim", "16"),
@@ -106,11 +107,13 @@ def few_photos_folder(source: Path, folder: Path, numbers: dict[str, int]) -> Pa
     return folder
 
 
-def training_command(dataset_dir: Path, output_dir: Path, *arguments: str, launcher: Sequence[str] = ()) -> list[str]:
+def training_command(
+    dataset_dir: Path, output_dir: Path, *arguments: str, launcher: Sequence[str] = (), script: Path = TRAIN
+) -> list[str]:
     """Of scripts/train.py with a tiny network on the CPU."""
     return [
         *(launcher or [sys.executable]),
-        str(ROOT / "scripts" / "train.py"),
+        str(script),
         *("--dataset_dir", str(dataset_dir), "--output_dir", str(output_dir), "--use_cpu", *TINY_NETWORK),
         *("--image_size", "64", "--validation_size", "96", "160", "--object_threshold", "0", "--logging_steps", "1"),
         *arguments,

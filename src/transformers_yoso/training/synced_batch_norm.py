@@ -35,7 +35,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """`(B, C, H, W)` -> the same shape; every process must take part."""
         if not self.training:
             return self.act(self.drop(super().forward(features)))
-        normalised, mean, variance, count = _GlobalBatchNorm.apply(features.float(), self.weight, self.bias, self.eps)
+        precise = features.to(torch.promote_types(features.dtype, torch.float32))
+        normalised, mean, variance, count = _GlobalBatchNorm.apply(precise, self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -51,24 +52,27 @@ class _GlobalBatchNorm(torch.autograd.Function):
         count = features.new_tensor([features.numel() // features.shape[1]], dtype=torch.float64)
         sums = _sum_over_processes(torch.cat([_channel_sums(features), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1]
-        centred = features - _per_channel(mean)
-        rounding = mean - mean.float()  # of the mean that was subtracted
+        centred = features - _per_channel(mean, features)
+        rounding = mean - mean.to(features.dtype)  # of the mean that was subtracted
         variance = _sum_over_processes(_channel_sums(centred.square())) / count - rounding.square()
         inverse_std = torch.rsqrt(variance + eps)
-        standardised = centred * _per_channel(inverse_std)
+        standardised = centred * _per_channel(inverse_std, features)
         ctx.save_for_backward(standardised, weight, inverse_std, count)
-        statistics = (mean.float(), variance.float(), count)
+        statistics = (mean.to(features.dtype), variance.to(features.dtype), count)
         ctx.mark_non_differentiable(*statistics)
-        return torch.addcmul(_per_channel(bias), standardised, _per_channel(weight)), *statistics
+        bias, weight = _per_channel(bias, features), _per_channel(weight, features)
+        return torch.addcmul(bias, standardised, weight), *statistics
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         standardised, weight, inverse_std, count = ctx.saved_tensors
         own_sums = torch.cat([_channel_sums(gradient), _channel_sums(gradient * standardised)])
-        bias_gradient, weight_gradient = own_sums.float().chunk(2)
+        bias_gradient, weight_gradient = own_sums.to(weight.dtype).chunk(2)
         mean_gradient, mean_product = (_sum_over_processes(own_sums.clone()) / count).chunk(2)
-        inner = gradient - _per_channel(mean_gradient) - standardised * _per_channel(mean_product)
-        return inner * _per_channel(weight * inverse_std), weight_gradient, bias_gradient, None
+        mean_gradient, mean_product, scale = (
+            _per_channel(values, gradient) for values in (mean_gradient, mean_product, weight * inverse_std)
+        )
+        return (gradient - mean_gradient - standardised * mean_product) * scale, weight_gradient, bias_gradient, None
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
@@ -91,8 +95,8 @@ def _channel_sums(features: Tensor) -> Tensor:
     return features.sum((0, 2, 3), dtype=torch.float64)
 
 
-def _per_channel(values: Tensor) -> Tensor:
-    return values.float()[:, None, None]
+def _per_channel(values: Tensor, features: Tensor) -> Tensor:
+    return values.to(features.dtype)[:, None, None]
 
 
 def _sum_over_processes(sums: Tensor) -> Tensor:
