@@ -11,7 +11,9 @@ from transformers_yoso import training
 build_model = training.build_model
 
 
-def photos_in_float64(model: torch.nn.Module, positional: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+def photos_in_float64(
+    model: torch.nn.Module, positional: tuple, named: dict[str, Any]
+) -> tuple[tuple, dict[str, Any]]:
     return positional, {**named, "pixel_values": named["pixel_values"].double()}
 
 

@@ -15,6 +15,15 @@ STEADY_MALLOC = {
 }
 """glibc keeps freed memory. By default it returns large tensors to the system, and page faults rule the timings."""
 
+RETURNING_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""glibc returns every freed tensor at once, so that the peak is what is in use, without the gaps that it keeps."""
+
+MEMORY_ALLOCATORS: dict[str, dict[str, str]] = {
+    "freed blocks returned": RETURNING_MALLOC,
+    "glibc's defaults": {},
+}
+"""Under which settings peak memory is measured: what is in use, and what a user sees who sets nothing."""
+
 
 def restart_with_steady_malloc() -> None:
     """Starts the running program anew with `STEADY_MALLOC`, unless it has it: glibc reads it at the start only."""
@@ -24,7 +33,7 @@ def restart_with_steady_malloc() -> None:
 
 def environment_with_default_malloc() -> dict[str, str]:
     """This process's environment variables without those of the allocator."""
-    return {name: value for name, value in os.environ.items() if name not in STEADY_MALLOC}
+    return {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
 
 
 def malloc_settings() -> str:

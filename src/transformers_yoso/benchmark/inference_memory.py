@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ WARM_UP_SIZE = (64, 64)
 """A first inference this small loads the libraries' code, which is no memory of the model's."""
 
 
-def measure_inference_memory(checkpoint: Path, variant: str, case: Case, device: torch.device, threads: int) -> float:
+def measure_inference_memory(
+    checkpoint: Path,
+    variant: str,
+    case: Case,
+    device: torch.device,
+    threads: int,
+    malloc: Mapping[str, str] | None = None,
+) -> float:
     """Megabytes above the loaded model, from pixel values to the panoptic map, in a fresh process.
 
     Args:
@@ -28,6 +35,7 @@ def measure_inference_memory(checkpoint: Path, variant: str, case: Case, device:
         case: photo and sizes.
         device: where to compute.
         threads: of torch.
+        malloc: settings of glibc's allocator; its defaults if not given.
 
     Raises:
         MemoryNotMeasuredError: with the reason.
@@ -42,7 +50,7 @@ def measure_inference_memory(checkpoint: Path, variant: str, case: Case, device:
         "--threads": threads,
     }
     words = [str(word) for pair in arguments.items() for word in pair]
-    return run_in_fresh_process(__name__, words)["extra_peak_mb"]
+    return run_in_fresh_process(__name__, words, malloc)["extra_peak_mb"]
 
 
 def measure_here(arguments: argparse.Namespace) -> float:

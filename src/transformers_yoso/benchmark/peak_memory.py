@@ -5,7 +5,7 @@ import gc
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,22 @@ def resident_mb(field: str) -> float:
     raise MemoryNotMeasuredError(f"/proc/self/status has no {field}.")
 
 
-def run_in_fresh_process(module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Runs `python -m module arguments` with the allocator's defaults; its last line of output is JSON.
+def run_in_fresh_process(
+    module: str, arguments: Sequence[str], malloc: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Runs `python -m module arguments`; its last line of output is JSON.
+
+    Args:
+        module: to run.
+        arguments: of its command line.
+        malloc: settings of glibc's allocator; its defaults if not given.
 
     Raises:
         MemoryNotMeasuredError: with the last line of its errors, if it fails.
     """
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
-        env=environment_with_default_malloc(),
+        env={**environment_with_default_malloc(), **(malloc or {})},
         capture_output=True,
         text=True,
         check=False,

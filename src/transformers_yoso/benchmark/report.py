@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .environment import MEMORY_ALLOCATORS
 from .measure import END_TO_END, FORWARD, FROM_IMAGE, POST_PROCESSING, SHARED, STAGES
 
 PARTS = (*STAGES, FORWARD, POST_PROCESSING, END_TO_END, FROM_IMAGE)
@@ -67,11 +68,15 @@ def environment_lines(environment: Mapping[str, Any], arguments: Mapping[str, An
 
 
 def memory_table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Extra peak memory by variant and size, with the reason where there is no number."""
+    """Extra peak memory by variant, allocator and size, with the reason where there is no number."""
     names = list(dict.fromkeys(name for size in sizes.values() for name in size["memory_mb"]))
     missing = {name: reason for size in sizes.values() for name, reason in size["memory_not_measured"].items()}
-    rows = [[name, *(number(size["memory_mb"].get(name), "MB") for size in sizes.values())] for name in names]
-    lines = [table(["above the loaded model", *sizes], rows)]
+    rows = [
+        [name, allocator, *(number(size["memory_mb"].get(name, {}).get(allocator), "MB") for size in sizes.values())]
+        for name in names
+        for allocator in MEMORY_ALLOCATORS
+    ]
+    lines = [table(["above the loaded model", "allocator", *sizes], rows)]
     lines += [f"\nNot measured: {name}: {reason}" for name, reason in missing.items() if name not in names]
     return "\n".join(lines)
 

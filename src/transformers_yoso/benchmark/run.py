@@ -18,7 +18,7 @@ from ..models.modeling_yoso import YosoForUniversalSegmentation
 from .ablation import measure_ablation
 from .agreement import measure_accuracy, strongest_query_agreement
 from .case import Case, Size
-from .environment import describe_environment
+from .environment import MEMORY_ALLOCATORS, describe_environment
 from .inference_memory import measure_inference_memory
 from .measure import Key, measure_size
 from .peak_memory import MemoryNotMeasuredError
@@ -152,8 +152,8 @@ def nested_summaries(times: Mapping[Key, list[float]]) -> dict[str, dict[str, An
 
 def measure_memory(
     options: Options, checkpoint: Path, case: Case, variants: Mapping[str, Variant]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Megabytes by variant, and the reason where there is no number."""
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Megabytes by variant and allocator, and the reason where there is no number."""
     memory_mb, not_measured = {}, {}
     for name, variant in variants.items():
         if not variant.is_panoptic:
@@ -163,7 +163,10 @@ def measure_memory(
             continue
         logger.info("peak memory of %s at %s", name, case.name)
         try:
-            memory_mb[name] = measure_inference_memory(checkpoint, name, case, options.device, options.threads)
+            memory_mb[name] = {
+                allocator: measure_inference_memory(checkpoint, name, case, options.device, options.threads, malloc)
+                for allocator, malloc in MEMORY_ALLOCATORS.items()
+            }
         except MemoryNotMeasuredError as error:
             not_measured[name] = str(error)
     return memory_mb, not_measured

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .environment import MEMORY_ALLOCATORS
 from .measure import END_TO_END, FORWARD, FROM_IMAGE, POST_PROCESSING, Key
 from .timing import median_ratio
 
@@ -18,12 +19,12 @@ class Measurements:
 
     Attributes:
         times: milliseconds by (variant, part), round by round.
-        memory_mb: extra peak memory by variant.
+        memory_mb: extra peak memory by variant and by allocator of `MEMORY_ALLOCATORS`.
         precision: the reduced precision that was measured, "bf16" or "fp16".
     """
 
     times: Mapping[Key, list[float]]
-    memory_mb: Mapping[str, float]
+    memory_mb: Mapping[str, Mapping[str, float]]
     precision: str
 
     def ratio(self, numerator: Key, denominator: Key) -> float | None:
@@ -98,7 +99,15 @@ ROWS = (
         (0.20, 0.20),
         lambda run, name: run.ratio((name, POST_PROCESSING), ("literal", POST_PROCESSING)),
     ),
-    Row("extra peak memory, full inference", (150, 350), lambda run, name: run.memory_mb.get(name), unit="MB"),
+    *(
+        Row(
+            f"extra peak memory, full inference, {allocator}",
+            (150, 350),
+            lambda run, name, allocator=allocator: run.memory_mb.get(name, {}).get(allocator),
+            unit="MB",
+        )
+        for allocator in MEMORY_ALLOCATORS
+    ),
 )
 
 
