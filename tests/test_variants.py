@@ -185,3 +185,10 @@ def test_no_exit_before_the_first_or_after_the_last_stage() -> None:
 def test_unknown_variants_are_refused_with_the_known_ones(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_config(**changes)
+
+
+@pytest.mark.parametrize("name", ["attention_type", "aggregator_type"])
+def test_unknown_variants_are_refused_when_a_checkpoint_is_opened(name: str, tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"`{name}` must be one of"):
+        YosoForUniversalSegmentation.from_pretrained(tmp_path, **{name: "other"})

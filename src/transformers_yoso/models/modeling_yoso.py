@@ -138,6 +138,7 @@ class YosoModel(YosoPreTrainedModel):
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
+        config.validate_architecture()  # fields may have been set one by one, as by `from_pretrained`
         self.backbone = build_backbone(config.backbone_config)
         channels = list(self.backbone.channels)
         self.feature_pyramid_aggregator = FeaturePyramidAggregator(
