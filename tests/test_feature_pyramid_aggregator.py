@@ -3,11 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from transformers_yoso.models.feature_pyramid_aggregator import (
-    ConvolutionFirstAggregation,
-    FeaturePyramidAggregator,
-    append_coordinate_features,
-)
+from transformers_yoso.models.feature_aggregation import ConvolutionFirstAggregation
+from transformers_yoso.models.feature_pyramid_aggregator import FeaturePyramidAggregator, append_coordinate_features
 
 CHANNELS = [8, 12, 16, 20]
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from ..models.attention_block import AttentionBlock
 from ..models.backbone import backbone_features
-from ..models.dynamic_conv_attention import DynamicConvAttentionBlock, SeparableDynamicConvAttention
+from ..models.dynamic_conv_attention import SeparableDynamicConvAttention
 from ..models.feature_pyramid import DeformableUpsampling
 from ..models.feature_pyramid_aggregator import FeaturePyramidAggregator
 from ..models.modeling_outputs_yoso import YosoForUniversalSegmentationOutput
@@ -105,7 +106,7 @@ class LiteralDynamicConv(nn.Module):
 class LiteralAttentionBlock(nn.Module):
     """LayerNorm(V + SDCA(Q, V))."""
 
-    def __init__(self, block: DynamicConvAttentionBlock) -> None:
+    def __init__(self, block: AttentionBlock) -> None:
         super().__init__()
         self.attention = LiteralDynamicConv(block.attention)
         self.norm = block.norm

@@ -10,6 +10,8 @@ from .pipeline_yoso import register_pipeline
 from .remote_code import AUTO_MAP, save_remote_code
 
 NUM_FEATURE_LEVELS = 4
+AGGREGATOR_TYPES = ("cfa", "ifa")
+ATTENTION_TYPES = ("sdca", "mhca", "dca", "pdca", "ddca")
 LABEL_FIELDS = ("num_labels", "id2label", "label2id", "stuff_label_ids")
 
 
@@ -27,12 +29,21 @@ class YosoConfig(PreTrainedConfig):
         pyramid_channels (`list[int]`, *optional*):
             Channels of the pyramid levels P2..P5. Default: half of the backbone's channels (paper's rule).
         aggregation_dim (`int`, defaults to 128): Channels of the aggregated map (paper section 3.2).
+        aggregator_type (`str`, defaults to `"cfa"`): Aggregation of the pyramid levels (Table 5): `"cfa"`,
+            convolution-first, or `"ifa"`, interpolation-first. A trained model goes from one to the other by
+            `to_convolution_first` and `to_interpolation_first`.
+        fusion_kernel_size (`int`, defaults to 1): Side of the convolution of `"ifa"`, odd.
         hidden_dim (`int`, defaults to 256): Channels d of the feature map S and of the kernels.
         num_queries (`int`, defaults to 100): Number of proposal kernels N (Table 10).
         num_stages (`int`, defaults to 2): Decoder stages T (Table 9).
-        num_attention_blocks (`int`, defaults to 2): Dynamic convolution attention blocks a stage (Table 7).
-        dynamic_kernel_size (`int`, defaults to 3): Taps t of the dynamic depthwise convolution, odd (Table 8).
-        num_attention_heads (`int`, defaults to 8): Heads of the post-attention.
+        num_inference_stages (`int`, *optional*): Stages that run in evaluation, 1 to `num_stages`: early exit of a
+            trained model, with the masks and the class branch of that stage. Default: all. Training runs them all.
+        attention_type (`str`, defaults to `"sdca"`): Attention of kernels over pooled values (Table 6): `"sdca"`,
+            separable dynamic convolution; `"mhca"`, multi-head cross-attention; `"dca"`, full dynamic convolution;
+            `"pdca"` or `"ddca"`, its pointwise or depthwise part alone.
+        num_attention_blocks (`int`, defaults to 2): Blocks of that attention a stage (Table 7).
+        dynamic_kernel_size (`int`, defaults to 3): Taps t of the dynamic convolution along d, odd (Table 8).
+        num_attention_heads (`int`, defaults to 8): Heads of the post-attention and of `"mhca"`.
         feedforward_dim (`int`, defaults to 2048): Width of the post-attention's feed-forward network.
         num_class_layers, num_mask_layers (`int`, defaults to 1): Hidden layers of the class and mask branches.
         temperature (`float`, defaults to 0.05): Class logits are divided by it.
@@ -58,9 +69,13 @@ class YosoConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     pyramid_channels: list[int] | tuple[int, ...] | None = None
     aggregation_dim: int = 128
+    aggregator_type: str = "cfa"
+    fusion_kernel_size: int = 1
     hidden_dim: int = 256
     num_queries: int = 100
     num_stages: int = 2
+    num_inference_stages: int | None = None
+    attention_type: str = "sdca"
     num_attention_blocks: int = 2
     dynamic_kernel_size: int = 3
     num_attention_heads: int = 8
@@ -135,8 +150,9 @@ class YosoConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         if self.class_weight == self.mask_weight == self.dice_weight == 0:
             raise ValueError("`class_weight`, `mask_weight` and `dice_weight` must not all be 0.")
-        if self.dynamic_kernel_size < 1 or self.dynamic_kernel_size % 2 == 0:
-            raise ValueError(f"`dynamic_kernel_size` must be odd and positive, got {self.dynamic_kernel_size}.")
+        for name in ("dynamic_kernel_size", "fusion_kernel_size"):
+            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+                raise ValueError(f"`{name}` must be odd and positive, got {getattr(self, name)}.")
         if self.hidden_dim % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_dim` ({self.hidden_dim}) must be divisible by `num_attention_heads` "
@@ -146,8 +162,20 @@ class YosoConfig(PreTrainedConfig):
             raise ValueError(f"`oversample_ratio` must be at least 1, got {self.oversample_ratio}.")
         if not 0 <= self.importance_sample_ratio <= 1:
             raise ValueError(f"`importance_sample_ratio` must lie in [0, 1], got {self.importance_sample_ratio}.")
+        self._validate_variants()
         self._validate_levels()
         self._validate_labels()
+
+    def _validate_variants(self) -> None:
+        for name, known in (("aggregator_type", AGGREGATOR_TYPES), ("attention_type", ATTENTION_TYPES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        if self.aggregator_type == "cfa" and self.fusion_kernel_size != 1:
+            raise ValueError(
+                f"`fusion_kernel_size` {self.fusion_kernel_size} is for `aggregator_type='ifa'`; convolution-first "
+                "aggregation is 1x1."
+            )
+        check_num_inference_stages(self.num_inference_stages, self.num_stages)
 
     def _validate_levels(self) -> None:
         if self.backbone_config.model_type == TimmBackboneConfig.model_type and not self.backbone_config.backbone:
@@ -179,6 +207,17 @@ class YosoConfig(PreTrainedConfig):
             raise ValueError(
                 f"`stuff_label_ids` {unknown} are outside of the {num_labels} labels 0..{num_labels - 1}."
             )
+
+
+def check_num_inference_stages(num_inference_stages: int | None, num_stages: int) -> None:
+    """
+    Raises:
+        ValueError: if a decoder of `num_stages` stages cannot stop after `num_inference_stages`.
+    """
+    if num_inference_stages is not None and not 1 <= num_inference_stages <= num_stages:
+        raise ValueError(
+            f"`num_inference_stages` must be 1 to `num_stages` ({num_stages}), got {num_inference_stages}."
+        )
 
 
 register_pipeline(YosoConfig)

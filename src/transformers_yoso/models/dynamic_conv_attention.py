@@ -11,6 +11,22 @@ def layer_norm(hidden_states: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(hidden_states, norm.normalized_shape, norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
 
 
+def sliding_windows(values: Tensor, kernel_size: int) -> Tensor:
+    """`(B, N, d)` -> `(B, N, d, t)`: the t neighbours of each entry along d, zeros outside."""
+    return F.pad(values, (kernel_size // 2,) * 2).unfold(-1, kernel_size, 1)
+
+
+def depthwise_conv(values: Tensor, kernels: Tensor) -> Tensor:
+    """Convolution of `(B, N, d)` along d, each query with its own t taps of `kernels` `(B, N, t)`."""
+    return (sliding_windows(values, kernels.shape[-1]) * kernels.unsqueeze(-2)).sum(-1)
+
+
+def mix(weights: Tensor, values: Tensor) -> Tensor:
+    """Product of `(B, N, M)` and `(B, M, d)` in their own dtype, also under autocast."""
+    with torch.autocast(device_type=values.device.type, enabled=False):
+        return torch.bmm(weights, values)
+
+
 class SeparableDynamicConvAttention(nn.Module):
     """Mixes values with a depthwise and a pointwise 1-D convolution whose kernels are predicted from the queries.
 
@@ -41,21 +57,4 @@ class SeparableDynamicConvAttention(nn.Module):
         """
         kernels = self.dynamic_kernels(queries).to(values.dtype)
         depthwise, pointwise = kernels.split((self.kernel_size, self.num_queries), dim=-1)
-        windows = F.pad(values, (self.kernel_size // 2,) * 2).unfold(-1, self.kernel_size, 1)
-        mixed = (windows * depthwise.unsqueeze(-2)).sum(-1).relu()
-        with torch.autocast(device_type=values.device.type, enabled=False):
-            mixed = torch.bmm(pointwise, mixed)
-        return layer_norm(mixed, self.norm)
-
-
-class DynamicConvAttentionBlock(nn.Module):
-    """One residual block: LayerNorm(V + SDCA(Q, V))."""
-
-    def __init__(self, hidden_dim: int, num_queries: int, kernel_size: int) -> None:
-        super().__init__()
-        self.attention = SeparableDynamicConvAttention(hidden_dim, num_queries, kernel_size)
-        self.norm = nn.LayerNorm(hidden_dim)
-
-    def forward(self, queries: Tensor, values: Tensor) -> Tensor:
-        """Q and V of shape `(B, N, d)` -> `(B, N, d)`."""
-        return layer_norm(values + self.attention(queries, values), self.norm)
+        return layer_norm(mix(pointwise, depthwise_conv(values, depthwise).relu()), self.norm)

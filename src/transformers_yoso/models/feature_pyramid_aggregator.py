@@ -1,35 +1,10 @@
-"""Feature pyramid aggregator (paper section 3.2): pyramid -> convolution-first aggregation -> feature map S."""
+"""Feature pyramid aggregator (paper section 3.2): pyramid -> aggregation -> feature map S."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .feature_aggregation import build_aggregation
 from .feature_pyramid import DeformableFeaturePyramid
-
-
-class ConvolutionFirstAggregation(nn.Module):
-    """CFA: project every level with a 1x1 convolution first, then upsample and sum (Observation I, Table 5).
-
-    Equal to interpolation-first aggregation (upsample, concatenate, one 1x1 convolution), as both steps are linear,
-    at a fraction of its operations.
-    """
-
-    def __init__(self, in_channels: list[int], out_channels: int) -> None:
-        super().__init__()
-        self.level_convs = nn.ModuleList(
-            nn.Conv2d(channels, out_channels, kernel_size=1, bias=False) for channels in in_channels
-        )
-        self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
-
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """P2..P5 -> `(B, C_out, h, w)` at P2's size."""
-        aggregated = self.level_convs[0](pyramid[0]) + self.bias
-        for level_conv, level in zip(self.level_convs[1:], pyramid[1:], strict=True):
-            projected = level_conv(level)
-            aggregated = aggregated + F.interpolate(
-                projected, size=aggregated.shape[-2:], mode="bilinear", align_corners=False
-            )
-        return aggregated
 
 
 def coordinates(length: int, like: Tensor) -> Tensor:
@@ -57,14 +32,21 @@ class FeaturePyramidAggregator(nn.Module):
         pyramid_channels (`list[int]`): Channels of P2..P5.
         aggregation_dim (`int`): Channels of the aggregated map.
         hidden_dim (`int`): Channels d of S.
+        aggregator_type (`str`), fusion_kernel_size (`int`): See [`YosoConfig`].
     """
 
     def __init__(
-        self, in_channels: list[int], pyramid_channels: list[int], aggregation_dim: int, hidden_dim: int
+        self,
+        in_channels: list[int],
+        pyramid_channels: list[int],
+        aggregation_dim: int,
+        hidden_dim: int,
+        aggregator_type: str = "cfa",
+        fusion_kernel_size: int = 1,
     ) -> None:
         super().__init__()
         self.pyramid = DeformableFeaturePyramid(in_channels, pyramid_channels)
-        self.aggregation = ConvolutionFirstAggregation(pyramid_channels, aggregation_dim)
+        self.aggregation = build_aggregation(aggregator_type, pyramid_channels, aggregation_dim, fusion_kernel_size)
         self.output_conv = nn.Conv2d(aggregation_dim, aggregation_dim, kernel_size=3, padding=1)
         self.location_conv = nn.Conv2d(aggregation_dim + 2, hidden_dim, kernel_size=1)
 

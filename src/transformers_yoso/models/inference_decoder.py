@@ -45,7 +45,7 @@ class InferenceDecoder(nn.Module):
         mask_logits = torch.matmul(self.proposals.to(features.dtype), features.mT).unflatten(-1, size)
         kernels = decoder.proposal_kernels.weight.flatten(1).expand(batch_size, -1, -1)
         all_kernels, all_mask_logits, attentions = [kernels], [mask_logits], []
-        for stage in decoder.stages:
+        for stage in decoder.active_stages:
             hidden = self.pool(mask_logits, features)
             for block in stage.attention_blocks:
                 hidden = block(kernels, hidden)

@@ -2,10 +2,16 @@
 
 import copy
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .deformable_sampling import InferenceDeformableConv2d
+from .feature_aggregation import (
+    ConvolutionFirstAggregation,
+    InterpolationFirstAggregation,
+    convolution_first,
+    is_linear_fusion,
+    upsample,
+)
 from .feature_pyramid import DeformableUpsampling
 from .feature_pyramid_aggregator import FeaturePyramidAggregator
 from .inference_convolution import InferenceConv2d, fold_batch_norm, freeze
@@ -48,7 +54,10 @@ class InferenceUpsampling(nn.Sequential):
 
 
 class InferenceNeck(nn.Module):
-    """[`FeaturePyramidAggregator`] up to its output conv, without gradients; arguments as [`InferenceUpsampling`]."""
+    """[`FeaturePyramidAggregator`] up to its output conv, without gradients; arguments as [`InferenceUpsampling`].
+
+    Interpolation-first aggregation becomes convolution-first, where that is exact; otherwise it stays as it is.
+    """
 
     def __init__(
         self,
@@ -66,8 +75,15 @@ class InferenceNeck(nn.Module):
         options = (batch_norm, lean_sampling, channels_last, onednn)
         self.lateral_convs = nn.ModuleList(convolution(conv) for conv in neck.pyramid.lateral_convs)
         self.upsamplings = nn.ModuleList(InferenceUpsampling(part, *options) for part in neck.pyramid.upsamplings)
-        self.level_convs = nn.ModuleList(convolution(conv) for conv in neck.aggregation.level_convs)
-        self.level_convs[0].bias = neck.aggregation.bias.detach().flatten().clone()
+        aggregation = neck.aggregation
+        if isinstance(aggregation, InterpolationFirstAggregation) and is_linear_fusion(aggregation.fusion_conv):
+            aggregation = convolution_first(aggregation)
+        self.level_convs = self.aggregation = None
+        if isinstance(aggregation, ConvolutionFirstAggregation):
+            self.level_convs = nn.ModuleList(convolution(conv) for conv in aggregation.level_convs)
+            self.level_convs[0].bias = aggregation.bias.detach().flatten().clone()
+        else:
+            self.aggregation = copy.deepcopy(aggregation)
         self.output_conv = convolution(neck.output_conv)
         freeze(self)
 
@@ -77,10 +93,12 @@ class InferenceNeck(nn.Module):
         level = self.lateral_convs[-1](features.pop())
         coarse = []
         for index in (2, 1, 0):
-            coarse.append(self.level_convs[index + 1](level))
+            coarse.append(level if self.level_convs is None else self.level_convs[index + 1](level))
             level = self.lateral_convs[index](features.pop(), self.upsamplings[index](level))
+        if self.level_convs is None:
+            return self.output_conv(self.aggregation([level, *coarse[::-1]]))
         # Only now, as the upsampled maps are large.
-        total = F.interpolate(coarse.pop(), size=size, mode="bilinear", align_corners=False)
+        total = upsample(coarse.pop(), size)
         while coarse:
-            total = total.add_(F.interpolate(coarse.pop(), size=size, mode="bilinear", align_corners=False))
+            total = total.add_(upsample(coarse.pop(), size))
         return self.output_conv(self.level_convs[0](level, total))

@@ -25,7 +25,8 @@ from .fusing import FusingMixin, fuse_loaded_weights
 from .label_checks import check_labels
 from .modeling_outputs_yoso import YosoForUniversalSegmentationOutput, YosoModelOutput
 from .modulated_deformable_conv import ModulatedDeformableConv2d
-from .post_attention import KernelSelfAttention
+from .multi_head_attention import MultiHeadAttention
+from .reparameterization import ReparameterizationMixin
 from .separable_dynamic_decoder import HiddenLayers, SeparableDynamicDecoder
 from .set_criterion import SetCriterion
 
@@ -50,7 +51,7 @@ class ClassBranch(nn.Module):
         return self.classifier(self.layers(kernels)) / self.temperature
 
 
-class YosoPreTrainedModel(FusingMixin, PreTrainedModel):
+class YosoPreTrainedModel(FusingMixin, ReparameterizationMixin, PreTrainedModel):
     """Weight initialisation and what Transformers needs to know."""
 
     config: YosoConfig
@@ -87,7 +88,7 @@ class YosoPreTrainedModel(FusingMixin, PreTrainedModel):
         """Neck: Xavier for all that has more than one dimension. Decoder: truncated normal, zero biases."""
         if isinstance(module, FeaturePyramidAggregator):
             self._init_neck(module)
-        elif isinstance(module, KernelSelfAttention):
+        elif isinstance(module, MultiHeadAttention):
             # As one (3d, d) projection under Xavier, torch's initialisation of multi-head attention.
             bound = math.sqrt(6 / (4 * self.config.hidden_dim))
             for projection in (module.q_proj, module.k_proj, module.v_proj):
@@ -137,6 +138,7 @@ class YosoModel(YosoPreTrainedModel):
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__(config)
+        config.validate_architecture()  # fields may have been set one by one, as by `from_pretrained`
         self.backbone = build_backbone(config.backbone_config)
         channels = list(self.backbone.channels)
         self.feature_pyramid_aggregator = FeaturePyramidAggregator(
@@ -144,6 +146,8 @@ class YosoModel(YosoPreTrainedModel):
             pyramid_channels=list(config.pyramid_channels or [channel // 2 for channel in channels]),
             aggregation_dim=config.aggregation_dim,
             hidden_dim=config.hidden_dim,
+            aggregator_type=config.aggregator_type,
+            fusion_kernel_size=config.fusion_kernel_size,
         )
         self.decoder = SeparableDynamicDecoder(config)
         self.inference_form = None
@@ -333,8 +337,9 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
 
     def _class_logits(self, kernels: tuple[Tensor, ...], every_stage: bool) -> tuple[Tensor | None, ...]:
         """Class logits of each stage, `None` for the proposal kernels and for stages that nobody reads."""
-        first_stage = 0 if every_stage else self.config.num_stages - 1
-        branches = zip(self.class_branches[first_stage:], kernels[first_stage + 1 :], strict=True)
+        num_stages = len(kernels) - 1
+        first_stage = 0 if every_stage else num_stages - 1
+        branches = zip(self.class_branches[first_stage:num_stages], kernels[first_stage + 1 :], strict=True)
         return (None,) * (first_stage + 1) + tuple(branch(refined) for branch, refined in branches)
 
     @staticmethod

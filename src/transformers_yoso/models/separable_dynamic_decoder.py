@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .configuration_yoso import YosoConfig
-from .dynamic_conv_attention import DynamicConvAttentionBlock
+from .attention_block import AttentionBlock
+from .configuration_yoso import YosoConfig, check_num_inference_stages
 from .post_attention import PostAttention
 from .pre_attention import PreAttention
 
@@ -39,15 +39,12 @@ class MaskBranch(nn.Module):
 
 
 class DecoderStage(GradientCheckpointingLayer):
-    """One refinement: pre-attention, dynamic convolution attention blocks, post-attention, mask branch."""
+    """One refinement: pre-attention, attention blocks, post-attention, mask branch."""
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()
         self.pre_attention = PreAttention()
-        self.attention_blocks = nn.ModuleList(
-            DynamicConvAttentionBlock(config.hidden_dim, config.num_queries, config.dynamic_kernel_size)
-            for _ in range(config.num_attention_blocks)
-        )
+        self.attention_blocks = nn.ModuleList(AttentionBlock(config) for _ in range(config.num_attention_blocks))
         self.post_attention = PostAttention(config)
         self.mask_branch = MaskBranch(config.hidden_dim, config.num_mask_layers)
 
@@ -71,7 +68,7 @@ class DecoderStage(GradientCheckpointingLayer):
 
 @dataclass
 class DecoderOutput:
-    """What the decoder gives, stage by stage.
+    """What the decoder gives, stage by stage; T is the number of stages that ran.
 
     kernels: T + 1 tensors `(B, N, d)`, the proposal kernels first.
     mask_logits: T + 1 tensors `(B, N, h, w)`, those of the proposal kernels first.
@@ -88,15 +85,27 @@ class SeparableDynamicDecoder(nn.Module):
 
     def __init__(self, config: YosoConfig) -> None:
         super().__init__()
+        self.config = config
         self.proposal_kernels = nn.Conv2d(config.hidden_dim, config.num_queries, kernel_size=1)
         self.stages = nn.ModuleList(DecoderStage(config) for _ in range(config.num_stages))
+
+    @property
+    def active_stages(self) -> tuple[DecoderStage, ...]:
+        """The stages that run: in evaluation the first `config.num_inference_stages`, all if that is not set.
+
+        Raises:
+            ValueError: there are not so many stages.
+        """
+        number = None if self.training else self.config.num_inference_stages
+        check_num_inference_stages(number, len(self.stages))
+        return tuple(self.stages)[:number]
 
     def forward(self, features: Tensor) -> DecoderOutput:
         """Feature map S `(B, d, h, w)` -> [`DecoderOutput`]."""
         mask_logits = self.proposal_kernels(features)
         kernels = self._proposal_kernels_of(features).expand(features.shape[0], -1, -1)
         all_kernels, all_mask_logits, attentions = [kernels], [mask_logits], []
-        for stage in self.stages:
+        for stage in self.active_stages:
             kernels, mask_logits, weights = stage(kernels, mask_logits, features)
             all_kernels.append(kernels)
             all_mask_logits.append(mask_logits)

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..models.configuration_yoso import AGGREGATOR_TYPES, ATTENTION_TYPES
 from .schedules import SCHEDULES
 
 
@@ -32,13 +33,22 @@ class ModelArguments:
         metadata={"help": "Widths of the pyramid's 4 levels; half of the backbone's channels if not given."},
     )
     aggregation_dim: int = field(default=128, metadata={"help": "Channels of the aggregated feature map."})
+    aggregator_type: str = field(
+        default="cfa",
+        metadata={"help": "Convolution-first or interpolation-first aggregation.", "choices": list(AGGREGATOR_TYPES)},
+    )
     hidden_dim: int = field(default=256, metadata={"help": "Channels of the feature map and of the kernels."})
     feedforward_dim: int = field(default=2048, metadata={"help": "Width of the decoder's feed-forward networks."})
     num_queries: int = field(
         default=100, metadata={"help": "Proposal kernels: the largest number of segments in a photo."}
     )
     num_stages: int = field(default=2, metadata={"help": "Decoder stages."})
-    dynamic_kernel_size: int = field(default=3, metadata={"help": "Taps of the dynamic depthwise convolution."})
+    attention_type: str = field(
+        default="sdca",
+        metadata={"help": "Attention of kernels over pooled values.", "choices": list(ATTENTION_TYPES)},
+    )
+    num_attention_blocks: int = field(default=2, metadata={"help": "Blocks of that attention in a stage."})
+    dynamic_kernel_size: int = field(default=3, metadata={"help": "Taps of the dynamic convolution."})
     num_class_layers: int = field(default=1, metadata={"help": "Hidden layers of the class branch."})
     num_mask_layers: int = field(default=1, metadata={"help": "Hidden layers of the mask branch."})
     temperature: float = field(default=0.05, metadata={"help": "Divisor of the class logits."})

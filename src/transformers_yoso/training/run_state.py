@@ -94,9 +94,11 @@ class RunState:
                 "with --model_name_or_path."
             )
         here = json.loads(json.dumps(fixed_arguments))
-        differing = [name for name, value in here.items() if state["recipe"].get(name) != value]
+        # Arguments that there were not yet when the checkpoint was written are free.
+        there = {**here, **state["recipe"]}
+        differing = [name for name, value in here.items() if there[name] != value]
         if differing:
-            changes = ", ".join(f"{name} {state['recipe'].get(name)} -> {here[name]}" for name in differing)
+            changes = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in differing)
             raise ValueError(
                 f"{folder} belongs to another recipe ({changes}). Resume with the same arguments, or start a new run "
                 "from its weights with --model_name_or_path."
