@@ -102,9 +102,9 @@ def write_results(result: Mapping[str, Any], output_dir: Path) -> None:
     plot_times(timings, title, output_dir / "benchmark.png")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Runs the command; exits with 1 if the regression check finds something slower, with 2 on wrong options."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     try:

@@ -39,6 +39,18 @@ def load_checkpoint(
     return model.eval(), image_processor
 
 
+def as_device(device: str | torch.device | None) -> torch.device:
+    """A device that is there; for None the GPU if CUDA has one, else the CPU."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without CUDA
+        raise ValueError(f"torch has no device {str(device)!r} here ({one_line(error)}).") from error
+    return found
+
+
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     """A floating dtype by itself or by its name; float32 for None."""
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
