@@ -186,6 +186,8 @@ def test_what_is_wrong_is_said_in_one_line(photos: Path, half_photo: Path, tmp_p
         ([photo, "--output-dir", file_in_the_way(tmp_path / "file")], 2, "Cannot write into the folder"),
         ([photo, "--checkpoint", another_model(tmp_path / "vit")], 2, "'vit'"),
         ([photo, "--checkpoint", tmp_path / "empty"], 2, "is no checkpoint folder"),
+        ([photo, "--checkpoint", "runs/mine/best"], 2, "There is no folder runs/mine/best"),
+        ([photo, "--size", "160", "96"], 2, "SHORTEST <= LONGEST"),
         ([photo, "--device", "cuda:99"], 2, "'cuda:99'"),
     ]
     for arguments, exit_code, message in cases:
@@ -300,6 +302,10 @@ class TestLibraryCommands:
         done = yoso(*common, tmp_path / "nowhere")
         assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
         assert "Traceback" in yoso(*common, tmp_path / "nowhere", "--debug").stderr
+        other = ("--model_name_or_path", another_model(tmp_path / "vit"), "--dataset_dir", dataset)
+        for command in (("evaluate", "--use_cpu"), ("train", "--use_cpu", "--train_split=val", "--output_dir=run")):
+            done = yoso(*command, *other)
+            assert done.exit_code == 2 and "holds a model of type 'vit'" in done.stderr, done.output
         done = yoso("train", "--recipe", "nosuch", "--output_dir", tmp_path / "run")
         assert done.exit_code == 2 and done.stderr.startswith("error: No recipe 'nosuch'")
 

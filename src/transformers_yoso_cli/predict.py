@@ -13,7 +13,7 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Photos, videos, folders, globs, URLs, the number of a camera, or - for a list of paths on stdin.",
         ),
     ],

@@ -39,7 +39,7 @@ def predict_photos(
         writers = open_writers(predictor, folder.path, options, files)
         results = predictor.stream(photos, batch_size=options.batch_size, on_error="return", **options.segmentation)
         files.enter_context(results)
-        bar = files.enter_context(tqdm(total=len(photos), unit="photo", disable=None))
+        bar = files.enter_context(tqdm(total=len(photos), unit=" photos", disable=None))
         for source, result in zip(photos, results, strict=True):
             if result:
                 num_done += 1
@@ -86,6 +86,6 @@ def write_run_lengths(lines: RleLinesWriter, path: Path, prediction: Prediction,
 
 
 def count_segments(prediction: Prediction) -> str:
-    """ "12 window, 1 facade", in the order of the post-processing."""
+    """Number of segments of each class, the most frequent first."""
     counts = Counter(segment.label for segment in prediction.segments)
     return ", ".join(f"{count} {label}" for label, count in counts.most_common()) or "no segments"

@@ -38,7 +38,7 @@ def segment_one(predictor: YosoPredictor, source: str | int, folder: OutputFolde
     """Segments a video to its end, a camera until Ctrl-C, which is no error there."""
     with VideoReader(source, **options.sampling) as reader:
         outputs = output_files(folder.path, folder.unique_stem(source), options)
-        with tqdm(total=reader.num_frames, unit="frame", disable=None) as bar:
+        with tqdm(total=reader.num_frames, unit=" frames", disable=None) as bar:
             seen = FrameCount(bar)
             try:
                 predict_video(

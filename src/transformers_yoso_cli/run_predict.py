@@ -18,6 +18,8 @@ from .output_folder import OutputFolder
 from .predict_photos import predict_photos
 from .predict_videos import predict_videos
 
+MIN_EDGE = 32
+
 
 def run_predict(
     arguments: Sequence[str], output_dir: Path, model_options: ModelOptions, options: PredictOptions
@@ -46,7 +48,13 @@ def run_predict(
 
 
 def load_predictor(options: ModelOptions) -> YosoPredictor:
-    """The checkpoint on its device; says which one if none was named."""
+    """
+    The checkpoint on its device; says which one if none was named.
+
+    Raises:
+        CheckpointError: no checkpoint there, or one of another model.
+        ValueError: a senseless size, a device that is not there.
+    """
     logging.disable_progress_bar()
     name = options.checkpoint
     if name is None:
@@ -54,5 +62,7 @@ def load_predictor(options: ModelOptions) -> YosoPredictor:
         say(f"Default checkpoint (photos of building facades): {name}")
     processor_kwargs = {}
     if options.size is not None:
+        if not MIN_EDGE <= options.size[0] <= options.size[1]:
+            raise ValueError(f"--size needs {MIN_EDGE} <= SHORTEST <= LONGEST, but is {options.size}.")
         processor_kwargs["size"] = dict(zip(("shortest_edge", "longest_edge"), options.size, strict=True))
     return YosoPredictor.from_pretrained(name, device=options.device, dtype=options.dtype, **processor_kwargs)

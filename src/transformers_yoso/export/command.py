@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..models.image_processing_yoso import YosoImageProcessor
-from ..models.modeling_yoso import YosoForUniversalSegmentation
+from ..inference.checkpoint import load_checkpoint
 from .deformable_sampling import DEFORMABLE_CONVOLUTIONS
 from .onnx_export import export_onnx
 from .parity import ParityError
@@ -48,8 +47,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         if not photos:
             sys.exit(f"Not exported: no photo ({', '.join(PHOTO_SUFFIXES)}) in '{arguments.calibration_photos}'.")
     try:
-        model = YosoForUniversalSegmentation.from_pretrained(arguments.model_name_or_path)
-        image_processor = YosoImageProcessor.from_pretrained(arguments.model_name_or_path)
+        model, image_processor = load_checkpoint(arguments.model_name_or_path)
         path = export_onnx(model, image_processor, arguments.output, deformable_conv=arguments.deformable_conv)
         print(f"Wrote {path}, equal to torch in onnxruntime.")
         if photos:
