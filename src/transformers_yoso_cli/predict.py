@@ -74,7 +74,7 @@ def predict(
     Segment photos, videos or a camera.
 
     Goes on over files that cannot be read and lists them at the end. Exit code: 0 if all went well, 1 if some failed,
-    2 if nothing could start.
+    2 if something stopped the whole run.
     """
     options = PredictOptions(
         forms=frozenset(forms),
