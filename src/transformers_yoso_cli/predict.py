@@ -71,7 +71,7 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """
-    Segment photos, videos or a camera.
+    Segment photos, videos or a camera, which is read until Ctrl-C.
 
     Goes on over files that cannot be read and lists them at the end. Exit code: 0 if all went well, 1 if some failed,
     2 if something stopped the whole run.
