@@ -32,8 +32,13 @@ def find_inputs(arguments: Sequence[str], stdin: Iterable[str]) -> Inputs:
     found: dict[str | int, None] = {}
     for argument in arguments:
         found.update(dict.fromkeys(list_paths(stdin) if argument == "-" else expand(argument)))
-    videos = [source for source in found if isinstance(source, int) or is_video(source)]
-    return Inputs([source for source in found if source not in videos], videos)
+    inputs = Inputs([], [])
+    for source in found:
+        if isinstance(source, int) or is_video(source):
+            inputs.videos.append(source)
+        else:
+            inputs.photos.append(source)
+    return inputs
 
 
 def list_paths(lines: Iterable[str]) -> Iterator[str]:
