@@ -241,7 +241,7 @@ def test_what_is_not_there_is_named(video: Path, tmp_path: Path, monkeypatch: py
     with pytest.raises(OutputError, match="file"):
         VideoWriter(tmp_path / "file" / "a.mp4", 10)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingPackageError, match="pip install av"):
+    with pytest.raises(MissingPackageError, match=r"transformers-yoso\[video\]"):
         VideoReader(video)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..inference.packaged_files import default_checkpoint, demo_photo
 from ..models.canvas import SIZE_DIVISOR
 from .case import parse_size
 from .environment import restart_with_steady_malloc
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW", help="Input sizes in pixels.")
     parser.add_argument("--target_size", default="480x800", metavar="HxW", help="Size of the maps in pixels.")
-    parser.add_argument("--image", type=Path, default=Path("assets/facade_demo.jpg"), help="Photo.")
+    parser.add_argument("--image", type=Path, help="Photo; by default the one that comes with the package.")
     parser.add_argument("--rounds", type=int, default=7, help="Measurements of each timing.")
     parser.add_argument("--threads", type=int, default=2, help="Threads of torch and onnxruntime.")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -49,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        default=Path("checkpoints/yoso-lite0-facade"),
-        help="Trained model for the accuracy section.",
+        help="Trained model for the accuracy section; by default the one that comes with the package.",
     )
     parser.add_argument("--dataset_dir", type=Path, help="COCO panoptic folder for PQ. Default: --image, without PQ.")
     parser.add_argument("--split", default="val")
@@ -66,6 +66,8 @@ def options_from(arguments: argparse.Namespace) -> Options:
         ValueError: an unknown variant or a wrong size.
         FileNotFoundError: no such photo, checkpoint, dataset or saved run.
     """
+    arguments.image = arguments.image or demo_photo()
+    arguments.checkpoint = arguments.checkpoint or default_checkpoint()
     paths = {"--image": arguments.image, "--dataset_dir": arguments.dataset_dir, "--compare": arguments.compare}
     if not arguments.skip_accuracy:
         paths["--checkpoint"] = arguments.checkpoint
@@ -102,9 +104,9 @@ def write_results(result: Mapping[str, Any], output_dir: Path) -> None:
     plot_times(timings, title, output_dir / "benchmark.png")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Runs the command; exits with 1 if the regression check finds something slower, with 2 on wrong options."""
-    parser = argparse.ArgumentParser(description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     add_arguments(parser)
     arguments = parser.parse_args(argv)
     try:

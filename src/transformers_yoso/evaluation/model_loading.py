@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..data import CategoryTable
+from ..inference.checkpoint import load_checkpoint
 from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
@@ -34,8 +35,8 @@ def load_for_evaluation(
         overlap_threshold: least share of a mask that its segment must keep, instead of the saved one.
 
     Raises:
+        CheckpointError: there is no such checkpoint, or one of another model.
         ValueError: the model's labels are not the dataset's categories.
-        OSError: there is no such checkpoint.
     """
     changes: dict[str, Any] = {}
     if size is not None:
@@ -44,9 +45,9 @@ def load_for_evaluation(
         changes["threshold"] = threshold
     if overlap_threshold is not None:
         changes["overlap_mask_area_threshold"] = overlap_threshold
-    model = YosoForUniversalSegmentation.from_pretrained(model_name_or_path, dtype=torch.float32)
+    model, image_processor = load_checkpoint(model_name_or_path, processor_kwargs=changes)
     check_labels(model.config, categories, model_name_or_path, source)
-    return model.to(device), YosoImageProcessor.from_pretrained(model_name_or_path, **changes)
+    return model.to(device), image_processor
 
 
 def check_labels(config: YosoConfig, categories: CategoryTable, model_name: str, source: str) -> None:

@@ -11,6 +11,7 @@ from .errors import (
     VideoReadError,
     YosoError,
 )
+from .packaged_files import default_checkpoint, demo_photo
 from .prediction import CocoPanoptic, FailedPrediction, Prediction, Segment
 from .prediction_stream import PredictionStream
 from .predictor import YosoPredictor
@@ -36,4 +37,6 @@ __all__ = [
     "VideoReadError",
     "YosoError",
     "YosoPredictor",
+    "default_checkpoint",
+    "demo_photo",
 ]

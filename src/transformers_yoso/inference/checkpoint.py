@@ -21,22 +21,47 @@ def load_checkpoint(
     Raises:
         CheckpointError: no checkpoint there, no weights, or another model.
     """
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
-        raise CheckpointError(f"{name} is no checkpoint folder: it has no config.json.")
     dtype = as_dtype(dtype)
+    check_checkpoint(name)
     try:
-        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-        if model_type != YosoConfig.model_type:
-            raise CheckpointError(
-                f"{name} holds a model of type {model_type!r}, but {YosoConfig.model_type!r} is needed."
-            )
         model = YosoForUniversalSegmentation.from_pretrained(name, dtype=dtype)
         image_processor = YosoImageProcessor.from_pretrained(name, **(processor_kwargs or {}))
     except (OSError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"Cannot load the checkpoint {name}: {one_line(error)}") from error
+        raise CheckpointError(f"Cannot load the checkpoint {name}: {one_line(error)}.") from error
     return model.eval(), image_processor
+
+
+def check_checkpoint(name: str) -> None:
+    """
+    Looks at the config only.
+
+    Raises:
+        CheckpointError: `name` is no folder with a config and no model of the Hub, or one of another type.
+    """
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise CheckpointError(f"{name} is no checkpoint folder: it has no config.json.")
+    try:
+        model_type = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+    except (OSError, ValueError) as error:
+        if Path(name).is_dir():
+            raise CheckpointError(f"Cannot read the config in {name}: {one_line(error)}.") from error
+        raise CheckpointError(
+            f"There is no folder {name}, nor a model of that name on the Hub within reach."
+        ) from error
+    if model_type != YosoConfig.model_type:
+        raise CheckpointError(f"{name} holds a model of type {model_type!r}, but {YosoConfig.model_type!r} is needed.")
+
+
+def as_device(device: str | torch.device | None) -> torch.device:
+    """A device that is there; for None the GPU if CUDA has one, else the CPU."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without CUDA
+        raise ValueError(f"torch has no device {str(device)!r} here ({one_line(error)}).") from error
+    return found
 
 
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:

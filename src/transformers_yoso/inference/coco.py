@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,14 +60,24 @@ def compressed_rle(rows: np.ndarray, count: int) -> list[dict[str, Any]]:
     Raises:
         MissingPackageError: pycocotools is not installed.
     """
-    try:
-        from pycocotools import mask as coco_mask
-    except ImportError as error:
-        raise MissingPackageError("Run lengths need pycocotools: pip install pycocotools") from error
+    coco_mask = import_coco_mask()
     height, width = rows.shape
     runs = [{"size": [height, width], "counts": counts} for counts in run_lengths(rows, count)]
     encoded = coco_mask.frPyObjects(runs, height, width)
     return [rle | {"counts": rle["counts"].decode()} for rle in encoded]
+
+
+def import_coco_mask() -> ModuleType:
+    """The module `pycocotools.mask`.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise MissingPackageError("Run lengths need pycocotools: pip install 'transformers-yoso[rle]'") from error
+    return mask
 
 
 def run_lengths(rows: np.ndarray, count: int) -> list[list[int]]:

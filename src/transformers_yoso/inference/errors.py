@@ -29,8 +29,8 @@ class OutputError(YosoError, OSError):
     """A file or folder that cannot be written."""
 
 
-class CheckpointError(YosoError, ValueError):
-    """A folder that holds no model, no weights, or another model."""
+class CheckpointError(YosoError, ValueError, OSError):
+    """No folder or model of the Hub, no weights, or another model; `from_pretrained` has both kinds of error for these."""
 
 
 class MissingPackageError(YosoError, ImportError):

@@ -200,7 +200,9 @@ class Prediction:
         try:
             import supervision
         except ImportError as error:
-            raise MissingPackageError("to_supervision() needs supervision: pip install supervision") from error
+            raise MissingPackageError(
+                "to_supervision() needs supervision: pip install 'transformers-yoso[supervision]'"
+            ) from error
         if not self.segments:
             return supervision.Detections.empty()
         scores = [segment.score for segment in self.segments]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
-from .checkpoint import load_checkpoint
+from .checkpoint import as_device, load_checkpoint
 from .errors import ImageReadError, YosoError, one_line
 from .photo_reading import read_photo, source_name
 from .prediction import FailedPrediction, Prediction, Regions, Segment
@@ -79,9 +79,11 @@ class YosoPredictor:
 
         Raises:
             CheckpointError: no checkpoint there, or one of another model.
+            ValueError: a device that is not there, or no floating dtype.
         """
+        device = as_device(device)
         model, image_processor = load_checkpoint(str(pretrained_model_name_or_path), dtype, processor_kwargs)
-        predictor = cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), image_processor)
+        predictor = cls(model.to(device), image_processor)
         if fuse and predictor.model.can_be_fused:
             predictor.model.fuse()
         return predictor

@@ -46,10 +46,10 @@ class CocoPanopticWriter:
         self._images = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  (closed by close())
         self._json.write('{"annotations": [')
 
-    def write(self, prediction: Prediction, file_name: str | None = None) -> None:
-        """Writes the PNG of a prediction, named after its photo (`file_name`, or its source), and notes the rest."""
+    def write(self, prediction: Prediction, file_name: str | None = None, png_name: str | None = None) -> None:
+        """Writes the PNG of a prediction, by default named after its photo (`file_name`, or its source)."""
         file_name = file_name or (Path(prediction.source).name if prediction.source else f"{self._count:012d}.jpg")
-        annotation, rgb = prediction.to_coco(self._count, Path(file_name).with_suffix(".png").name)
+        annotation, rgb = prediction.to_coco(self._count, png_name or Path(file_name).with_suffix(".png").name)
         height, width = prediction.size
         image = {"id": self._count, "file_name": file_name, "height": height, "width": width}
         try:

@@ -55,14 +55,16 @@ def load_recipe(name: str) -> dict[str, Any]:
     return values
 
 
-def parse_arguments(arguments: Sequence[str] | None = None, description: str | None = None) -> TrainingRun:
+def parse_arguments(
+    arguments: Sequence[str] | None = None, description: str | None = None, prog: str | None = None
+) -> TrainingRun:
     """
     Reads the command line (or `arguments`); `--recipe NAME` gives defaults, which given arguments override.
 
     Raises:
         ValueError: unknown recipe, or a recipe with an unknown argument.
     """
-    parser = HfArgumentParser(GROUPS, description=description)
+    parser = HfArgumentParser(GROUPS, prog=prog, description=description)
     parser.add_argument("--recipe", help=f"{', '.join(recipe_names())}, or a YAML file with values for arguments.")
     given = _given_arguments(arguments)
     if given.get("recipe") is not None:

@@ -7,6 +7,7 @@ import torch
 from transformers import TimmBackboneConfig
 
 from ..data import CategoryTable
+from ..inference.checkpoint import check_checkpoint
 from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
@@ -20,6 +21,7 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
     Opens `model_name_or_path` with the dataset's labels, or makes a new model around `backbone`.
 
     Raises:
+        CheckpointError: `model_name_or_path` is no checkpoint, or one of another model.
         ValueError, FileNotFoundError: the backbone weights do not fit, see `load_backbone_weights`.
     """
     changes = {
@@ -30,6 +32,7 @@ def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoFor
     if arguments.train_num_points is not None:
         changes["train_num_points"] = arguments.train_num_points
     if arguments.model_name_or_path is not None:
+        check_checkpoint(arguments.model_name_or_path)
         model = YosoForUniversalSegmentation.from_pretrained(
             arguments.model_name_or_path, dtype=torch.float32, ignore_mismatched_sizes=True, **changes
         )

@@ -1,4 +1,4 @@
-"""Videos and cameras: reading, writing, ids that last, and real time. Needs PyAV (`pip install av`)."""
+"""Videos and cameras: reading, writing, ids that last, and real time. Needs PyAV (`pip install "transformers-yoso[video]"`)."""
 
 from .predict_video import VideoSummary, predict_video
 from .reader import Frame, VideoReader, is_video_file

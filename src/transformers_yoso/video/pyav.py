@@ -14,6 +14,6 @@ def import_av() -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise MissingPackageError("Video needs PyAV: pip install av") from error
+        raise MissingPackageError("Video needs PyAV: pip install 'transformers-yoso[video]'") from error
     av.logging.set_level(av.logging.PANIC)
     return av
