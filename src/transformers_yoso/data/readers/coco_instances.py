@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..categories import CategoryTable
+from ..sample import PanopticSample, drop_empty_segments
 from .base import PanopticDataset
 from .coco_json import read_coco_json, require_files, require_folder
 from .decoding import decode_photo
@@ -17,8 +18,9 @@ class CocoInstancesDataset(PanopticDataset):
     """
     Samples of one split with instance masks only; every category is a thing and unmasked pixels are void.
 
-    Where masks overlap, the smaller one lies on top. Segment order of a sample is the order of its annotations. Photos
-    without an annotation are samples without segments. Needs `pycocotools`.
+    Where masks overlap, the smaller one lies on top; masks that are hidden altogether are left out. Segment order of a
+    sample is the order of its annotations. Photos without an annotation are samples without segments. Needs
+    `pycocotools`.
 
     Args:
         image_folder: folder of the photos.
@@ -80,6 +82,9 @@ class CocoInstancesDataset(PanopticDataset):
             map_name=where,
             listed_size=(image["height"], image["width"]),
         )
+
+    def __getitem__(self, index: int) -> PanopticSample:
+        return drop_empty_segments(super().__getitem__(index))
 
     def annotation_problems(self) -> list[str]:
         known = {image["id"] for image in self.images}
