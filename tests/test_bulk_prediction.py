@@ -88,6 +88,42 @@ def files_of(output_dir: Path) -> dict[str, bytes]:
     return {path.relative_to(output_dir).as_posix(): path.read_bytes() for path in paths}
 
 
+def test_job_that_broke_off_goes_on(checkpoint, parquet_folder, tmp_path):
+    """Broken off within the second shard: the first stays as it is, and in the end all is as without the break."""
+    shards, predictor = open_shards(dataset_dir=parquet_folder)[:3], YosoPredictor.from_pretrained(checkpoint)
+
+    def job(name: str) -> PredictionJob:
+        return PredictionJob(tmp_path / name, shards, {"model": "facade"})
+
+    def break_off() -> None:
+        raise KeyboardInterrupt
+
+    broken = job("broken")
+    first, second, third = broken.prepare()
+    broken.predict(predictor, first)
+    with pytest.raises(KeyboardInterrupt):
+        broken.predict(predictor, second, on_photo=break_off)
+    before = finished_shards(tmp_path / "broken")
+    assert list(before) == [first]
+    restarted = job("broken")
+    assert restarted.prepare() == [second, third]
+    for name in (third, second):  # in any order, as by several processes
+        restarted.predict(predictor, name)
+    restarted.merge([])
+    assert finished_shards(tmp_path / "broken")[first] == before[first]
+    whole = job("whole")
+    for name in whole.prepare():
+        whole.predict(predictor, name)
+    merged = whole.merge([])
+    assert files_of(tmp_path / "broken") == files_of(tmp_path / "whole")
+    assert [image["id"] for image in merged["images"]] == [row for shard in shards for row in ids_of(shard)]
+
+
+def ids_of(shard) -> list[int]:
+    return [photo.image_id for photo in shard]
+
+
+@pytest.mark.slow
 def test_killed_job_of_two_processes_goes_on_and_equals_one_that_was_not(
     checkpoint, parquet_folder, photos, tmp_path, monkeypatch
 ):
