@@ -14,8 +14,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from transformers_yoso.data import AugmentedDataset, PanopticCollator, TrainingAugmentation, open_dataset
+from transformers_yoso.model_card import describe_hardware
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
+from transformers_yoso.training.memory import memory_in_use
 from transformers_yoso.training.parameter_groups import build_parameter_groups
 from transformers_yoso.training.speed import prepare_for_speed
 
@@ -121,7 +123,10 @@ def main() -> None:
     )
     if arguments.output_json:
         settings = {name: str(value) for name, value in vars(arguments).items()}
-        result = {"median": medians, "rounds": rounds, "device": device.type, "settings": settings}
+        result = {
+            **{"median": medians, "rounds": rounds, "memory_gib": memory_in_use(device)},
+            **{"device": device.type, "hardware": describe_hardware(device), "settings": settings},
+        }
         arguments.output_json.write_text(json.dumps(result, indent=2) + "\n")
 
 

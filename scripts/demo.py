@@ -29,7 +29,7 @@ def main() -> None:
     loaded = time.perf_counter()
     segments = pipe(photo)
     segmented = time.perf_counter()
-    overlay = draw_overlay(photo, segments, pipe.model.config.label2id)
+    overlay = draw_overlay(photo, segments, pipe.model.config)
     drawn = time.perf_counter()
 
     print_segments(segments, photo, arguments.image)
@@ -89,18 +89,21 @@ def load_pipeline(checkpoint: Path) -> Any:
         fail(f"cannot load the model in {checkpoint}: {error}")
 
 
-def draw_overlay(photo: Image.Image, segments: list[dict[str, Any]], label2id: dict[str, int]) -> Image.Image:
+def draw_overlay(photo: Image.Image, segments: list[dict[str, Any]], config: Any) -> Image.Image:
     """The photo with the pipeline's segments drawn over it."""
     import numpy as np
 
-    from transformers_yoso.visualization import draw_panoptic
+    from transformers_yoso.visualization import draw_panoptic, named_colors
 
     segmentation = np.zeros((photo.height, photo.width), dtype=np.int32)
     segments_info = []
     for segment_id, segment in enumerate(segments, start=1):
         segmentation[np.asarray(segment["mask"]) > 0] = segment_id
-        segments_info.append({"id": segment_id, "label_id": label2id[segment["label"]], "score": segment["score"]})
-    return draw_panoptic(photo, segmentation, segments_info, {index: label for label, index in label2id.items()})
+        segments_info.append(
+            {"id": segment_id, "label_id": config.label2id[segment["label"]], "score": segment["score"]}
+        )
+    colors = named_colors(config.id2label, config.label_colors)
+    return draw_panoptic(photo, segmentation, segments_info, config.id2label, colors=colors)
 
 
 def print_segments(segments: list[dict[str, Any]], photo: Image.Image, path: Path) -> None:

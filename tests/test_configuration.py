@@ -47,6 +47,8 @@ def test_defaults_are_the_papers_resnet50_for_coco() -> None:
         ("pyramid_channels", [8, 16, 0, 24]),
         ("stuff_label_ids", [6]),
         ("stuff_label_ids", [-1]),
+        ("label_colors", {"label_0": [0, 0]}),
+        ("label_colors", {"label_0": [0, 0, 256]}),
         ("id2label", {}),
         ("id2label", {1: "car", 2: "sky"}),
         ("num_labels", 0),

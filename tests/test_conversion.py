@@ -26,6 +26,7 @@ from transformers_yoso.models.backbone import backbone_features
 from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
+from transformers_yoso.visualization import named_colors
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "convert_checkpoint.py"
 
@@ -280,6 +281,7 @@ def test_converted_folder_carries_labels_and_settings(converted):
     assert config.id2label == spec.id2label
     assert config.label2id == {label: index for index, label in spec.id2label.items()}
     assert list(config.stuff_label_ids) == spec.stuff_label_ids
+    assert named_colors(config.id2label, config.label_colors) == dict(enumerate(spec.label_colors))
     assert (config.temperature, config.num_queries) == (spec.temperature, spec.num_queries)
     processor = YosoImageProcessor.from_pretrained(converted.folder)
     assert processor.threshold == spec.object_threshold
@@ -290,9 +292,10 @@ def test_converted_folder_carries_labels_and_settings(converted):
     assert "official.pth" in card
     assert "{" not in card
     metadata = ModelCard(card).data
-    (result,) = metadata.eval_results
-    assert (result.metric_value, result.source_url) == (48.4, "https://arxiv.org/abs/2303.14651")
-    assert "not measured here: PQ 48.4" in card and "PQ, SQ and RQ: not measured." in card
+    assert [result.metric_value for result in metadata.eval_results] == [48.4, 46.4]
+    assert {result.source_url for result in metadata.eval_results} == {"https://arxiv.org/abs/2303.14651"}
+    assert "not measured here: PQ 48.4 (validation split, test size 800, 1333)" in card
+    assert "PQ, SQ and RQ: not measured." in card
 
 
 def test_push_to_hub_uploads_the_folder_under_its_name(converted):

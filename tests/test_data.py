@@ -97,14 +97,17 @@ def test_facade_labels_follow_the_json(facade):
     assert sample.num_segments == len(facade.annotations[0]["segments_info"])
 
 
-def test_listed_segment_without_pixels_is_left_out(small_copy):
+def test_listed_segment_without_pixels_stays_but_is_no_target(small_copy):
     def add_segment(content):
         content["annotations"][0]["segments_info"].insert(0, {"id": 5, "category_id": 1, "iscrowd": 0})
 
     before = CocoPanopticDataset.from_folder(small_copy, "val")[0]
     edit_json(small_copy, add_segment)
     after = CocoPanopticDataset.from_folder(small_copy, "val")[0]
-    assert torch.equal(before.segment_map, after.segment_map) and torch.equal(before.class_labels, after.class_labels)
+    assert after.num_segments == before.num_segments + 1 and not (after.segment_map == 0).any()
+    collate = PanopticCollator([0.5] * 3, [0.5] * 3)
+    for key in ("mask_labels", "class_labels"):
+        assert torch.equal(collate([before])[key][0], collate([after])[key][0])
 
 
 def test_missing_files_are_named(small_copy):

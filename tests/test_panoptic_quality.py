@@ -130,6 +130,26 @@ def test_coco_maps_with_crowd_equal_the_reference_evaluation(shared_dir, tmp_pat
         assert_equal_to_reference(result, reference_pq(*files), dataset.categories.id2label)
 
 
+def test_listed_targets_without_a_pixel_are_missed_as_in_the_reference(shared_dir, tmp_path):
+    """A segment without a pixel counts, and a crowd region without one hides the region of its class before it."""
+    source = CocoPanopticDataset.from_folder(shared_dir / "data" / "coco_panoptic_sample", "val2017")
+    annotations = json.loads(json.dumps(source.annotations))
+    for annotation in annotations:
+        segments = annotation["segments_info"]
+        category = next((info["category_id"] for info in segments if info["iscrowd"]), segments[0]["category_id"])
+        unseen = {"id": 999, "area": 0, "category_id": segments[1]["category_id"], "iscrowd": 0}
+        segments[1:1] = [unseen, {**unseen, "id": 998}]
+        segments.append({"id": 997, "area": 0, "category_id": category, "iscrowd": 1})
+    dataset = CocoPanopticDataset(source.image_folder, source.png_folder, truth_part(source, annotations, tmp_path))
+    result = write_and_score(list(dataset), dataset.categories, tmp_path, seed=0)
+    files = (dataset.json_file, dataset.png_folder, tmp_path / "predicted.json", tmp_path / "predicted")
+    assert_equal_to_reference(result, reference_pq(*files), dataset.categories.id2label)
+    metric = PanopticQuality(dataset.categories.num_labels, dataset.categories.stuff_label_ids)
+    truth = [truth_as_prediction(sample) for sample in source]
+    scores = metric.compute(predictions=truth, references=[reference_of(sample) for sample in dataset])
+    assert sum(counts["false_negatives"] for counts in scores["per_class"].values()) == 2 * len(dataset)
+
+
 def random_sample(image_id: int, generator: np.random.Generator) -> PanopticSample:
     """Seven coarse segments of three classes, a third of them crowd, and void."""
     segment_map = torch.from_numpy(generator.integers(-1, 7, (6, 8)).repeat(4, 0).repeat(3, 1).astype(np.int32))

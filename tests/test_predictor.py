@@ -25,6 +25,8 @@ from transformers_yoso.inference import (
     YosoPredictor,
 )
 from transformers_yoso.inference.coco import run_lengths
+from transformers_yoso.models.configuration_yoso import YosoConfig
+from transformers_yoso.visualization import named_colors
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "assets" / "facade_demo.jpg"
@@ -74,6 +76,39 @@ def test_prediction_is_that_of_model_and_image_processor(
     assert (prediction.map == expected["segmentation"].numpy()).all()
     found = [{key: info[key] for key in ("id", "label_id", "was_fused", "score")} for info in prediction.segments_info]
     assert found == [{key: info[key] for key in found[0]} for info in expected["segments_info"]]
+
+
+def test_bytes_of_a_file_are_an_image(predictor: YosoPredictor, prediction: Prediction, photo: Path) -> None:
+    assert (predictor(photo.read_bytes()).map == prediction.map).all()
+    failed = predictor([photo.read_bytes()[:400], photo.read_bytes()], on_error="return")
+    assert not failed[0] and (failed[1].map == prediction.map).all()
+    with pytest.raises(ImageReadError, match="an image given as bytes"):
+        predictor(b"no photo")
+
+
+def test_the_checkpoints_own_colours_are_drawn(predictor: YosoPredictor, photo: Path, tmp_path: Path) -> None:
+    """By name, so that a label that stays keeps its colour; the others have those that they always have."""
+    labels = list(predictor.id2label.values())
+    config = predictor.model.config
+    colors = {name: [10 * k, 200, 255 - 10 * k] for k, name in enumerate(labels)}
+    colored = YosoPredictor(predictor.model, predictor.image_processor)
+    plain = predictor(photo)
+    config.label_colors = colors
+    try:
+        drawn = colored(photo)
+        config.save_pretrained(tmp_path)
+    finally:
+        config.label_colors = None
+    pixels = np.asarray(drawn.draw(alpha=1.0, draw_labels=False))
+    for segment in drawn.segments:
+        if segment.instance == 0:
+            shown, counts = np.unique(pixels[drawn.map == segment.id], axis=0, return_counts=True)
+            assert colors[segment.label] in shown[counts > 0.2 * counts.sum()].tolist()
+    assert (np.asarray(plain.draw()) != np.asarray(drawn.draw())).any()
+    other = plain.draw(colors={label: tuple(colors[name]) for label, name in predictor.id2label.items()})
+    assert (np.asarray(other) == np.asarray(drawn.draw())).all()
+    relabelled = YosoConfig.from_pretrained(tmp_path, id2label={0: "door", 1: labels[0]})
+    assert named_colors(relabelled.id2label, relabelled.label_colors) == {1: tuple(colors[labels[0]])}
 
 
 def test_segments_know_their_name_area_box_and_mask(prediction: Prediction) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from panoptic_folders import coco_categories, segments_info_table
+from panoptic_folders import coco_categories, copy_photos, segments_info_table
 from transformers_yoso.data import (
     AugmentedDataset,
     CocoPanopticDataset,
@@ -18,6 +18,7 @@ from transformers_yoso.data import (
     TrainingAugmentation,
     open_dataset,
 )
+from transformers_yoso.data.parquet_shards import write_parquet_shards
 
 NUM_ROWS = 23
 
@@ -126,3 +127,19 @@ def test_one_pass_gives_each_photo_to_one_worker_and_process(photos):
     for index in (0, 5):
         expected = facade[index]
         assert np.array_equal(by_id[expected.image_id].segment_map, expected.segment_map)
+
+
+def test_shards_of_a_coco_folder_give_its_samples(photos, tmp_path):
+    source = photos[1]
+    subset = CocoPanopticDataset.from_folder(copy_photos(source, 5, tmp_path / "coco"), "val")
+    shards = tmp_path / "shards"
+    files = write_parquet_shards(subset, shards, "train", shard_size=2)
+    assert [file.name for file in files] == [f"train-0000{k}-of-00003.parquet" for k in range(3)]
+    streamed = open_dataset(dataset_dir=shards, split="train", streaming=True)
+    assert streamed.categories == source.categories and streamed.rows.num_shards == 3
+    for sample, expected in zip(streamed, (source[k] for k in range(5)), strict=True):
+        assert sample.image_id == expected.image_id and torch.equal(sample.image, expected.image)
+        assert torch.equal(sample.segment_map, expected.segment_map)
+        assert torch.equal(sample.class_labels, expected.class_labels)
+    with pytest.raises(ValueError, match=r"other shards of 'train'.*train-00000-of-00003"):
+        write_parquet_shards(subset, shards, "train", shard_size=5)

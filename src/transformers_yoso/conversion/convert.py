@@ -28,6 +28,7 @@ def released_config(spec: DatasetSpec) -> YosoConfig:
         id2label=spec.id2label,
         label2id={label: index for index, label in spec.id2label.items()},
         stuff_label_ids=spec.stuff_label_ids,
+        label_colors={label: list(spec.label_colors[index]) for index, label in spec.id2label.items()},
         num_queries=spec.num_queries,
         num_class_layers=spec.num_class_layers,
         num_mask_layers=spec.num_mask_layers,
@@ -102,11 +103,10 @@ def write_released_card(folder: Path, spec: DatasetSpec, source: str) -> Path:
         title=f"YOSO ResNet-50, {spec.title}",
         weights_license="mit",
         dataset={"name": spec.title},
-        reported=ReportedQuality(
-            panoptic_quality=spec.panoptic_quality,
-            setting=f"validation split, test size {spec.shortest_edge}, {spec.longest_edge}",
-            **PAPER,
-        ),
+        reported=[
+            ReportedQuality(quality, f"validation split, test size {shortest}, {longest}", **PAPER)
+            for (shortest, longest), quality in spec.panoptic_quality.items()
+        ],
         origin=(
             "The weights were released by the paper's authors under the MIT licence at "
             f"<https://github.com/hujiecpp/YOSO> and converted from `{source}` tensor by tensor, without change."

@@ -20,9 +20,9 @@ class DatasetSpec:
         overlap_threshold: Least share of a mask that must stay visible, in [0, 1].
         temperature: Class logits are divided by it.
         num_queries, num_class_layers, num_mask_layers: Sizes of the decoder.
-        shortest_edge, longest_edge: Test size in pixels.
+        shortest_edge, longest_edge: Test size in pixels, the larger of the paper's.
         freeze_batch_norm_2d: Whether the backbone's batch norm is frozen.
-        panoptic_quality: What the paper reports on the validation split at this size, in percent.
+        panoptic_quality: What the paper reports on the validation split, in percent, by test size.
     """
 
     name: str
@@ -38,7 +38,7 @@ class DatasetSpec:
     shortest_edge: int
     longest_edge: int
     freeze_batch_norm_2d: bool
-    panoptic_quality: float
+    panoptic_quality: dict[tuple[int, int], float]
 
     @property
     def num_labels(self) -> int:
@@ -89,7 +89,7 @@ DATASET_SPECS = {
             shortest_edge=800,
             longest_edge=1333,
             freeze_batch_norm_2d=True,
-            panoptic_quality=48.4,
+            panoptic_quality={(800, 1333): 48.4, (512, 800): 46.4},
         ),
         DatasetSpec(
             name="cityscapes",
@@ -105,7 +105,7 @@ DATASET_SPECS = {
             shortest_edge=1024,
             longest_edge=2048,
             freeze_batch_norm_2d=False,
-            panoptic_quality=59.7,
+            panoptic_quality={(1024, 2048): 59.7, (512, 1024): 52.5},
         ),
         DatasetSpec(
             name="ade20k",
@@ -121,7 +121,7 @@ DATASET_SPECS = {
             shortest_edge=640,
             longest_edge=2560,
             freeze_batch_norm_2d=True,
-            panoptic_quality=38.0,
+            panoptic_quality={(640, 2560): 38.0},
         ),
         DatasetSpec(
             name="mapillary",
@@ -137,7 +137,7 @@ DATASET_SPECS = {
             shortest_edge=2048,
             longest_edge=2048,
             freeze_batch_norm_2d=True,
-            panoptic_quality=34.1,
+            panoptic_quality={(2048, 2048): 34.1},
         ),
     )
 }

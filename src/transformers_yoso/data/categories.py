@@ -30,7 +30,8 @@ class CategoryTable:
         Builds the table from COCO's `categories`.
 
         Args:
-            categories: each with `id`, `name` and `isthing` (1 for things, 0 for stuff).
+            categories: each with `id`, `name` (spaces around it are dropped: ADE20K's tool writes some) and `isthing`
+                (1 for things, 0 for stuff).
             source: file name for the messages.
             stuff_category_ids: category ids of stuff, instead of `isthing`.
 
@@ -52,7 +53,7 @@ class CategoryTable:
             raise ValueError(f"{source}: the stuff category ids {unknown} are no ids of its class table.")
         return cls(
             label_of_category={category_id: label for label, category_id in enumerate(ids)},
-            id2label={label: str(category["name"]) for label, category in enumerate(categories)},
+            id2label={label: str(category["name"]).strip() for label, category in enumerate(categories)},
             stuff_label_ids=[label for label, category_id in enumerate(ids) if category_id in stuff],
         )
 

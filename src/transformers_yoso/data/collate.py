@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .sample import VOID, PanopticSample
+from .sample import VOID, PanopticSample, drop_empty_segments
 
 
 class PanopticCollator:
     """
     Normalises photos, pads them at the right and the bottom to the batch's largest sides and stacks them.
 
-    Target masks stay compact id maps; nothing of the size height x width x segments is made.
+    Target masks stay compact id maps; nothing of the size height x width x segments is made. Segments without a pixel
+    are no targets.
 
     Args:
         image_mean: per channel, in units of [0, 1].
@@ -30,6 +31,7 @@ class PanopticCollator:
         self.std = torch.tensor(list(image_std)).view(3, 1, 1) * 255
 
     def __call__(self, samples: list[PanopticSample]) -> dict[str, Any]:
+        samples = [drop_empty_segments(sample) for sample in samples]
         height = max(sample.image.shape[-2] for sample in samples)
         width = max(sample.image.shape[-1] for sample in samples)
         pixel_values = torch.zeros(len(samples), 3, height, width)

@@ -15,7 +15,8 @@ class PanopticSample:
 
     Attributes:
         image: uint8 `(3, height, width)`, RGB, 0-255; in any memory format.
-        segment_map: int32 `(height, width)`; value `k` in `[0, num_segments)` belongs to segment `k`, `VOID` to none.
+        segment_map: int32 `(height, width)`; value `k` in `[0, num_segments)` belongs to segment `k`, `VOID` to none;
+            a segment may have no pixel.
         class_labels: int64 `(num_segments,)`, contiguous label ids.
         is_crowd: bool `(num_segments,)`; a crowd region holds several objects that nobody told apart.
         image_id: the dataset's id of the photo.
@@ -65,7 +66,7 @@ def segment_areas(sample: PanopticSample) -> Tensor:
 
 
 def drop_empty_segments(sample: PanopticSample) -> PanopticSample:
-    """Drops segments without a pixel, for example after a crop."""
+    """Drops segments without a pixel, for example after a crop: they are no training targets."""
     return keep_segments(sample, segment_areas(sample) > 0)
 
 

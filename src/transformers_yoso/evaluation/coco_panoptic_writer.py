@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from accelerate import Accelerator
@@ -11,6 +10,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 
 from ..data import CategoryTable
+from ..inference.coco import png_stem
 from .prediction import Prediction
 
 
@@ -35,7 +35,7 @@ class CocoPanopticWriter:
     def add(self, prediction: Prediction) -> None:
         """Writes the panoptic map of one image."""
         sample, segmentation = prediction.sample, np.asarray(prediction.panoptic["segmentation"])
-        file_name = f"{_file_stem(sample.image_id)}.png"
+        file_name = f"{png_stem(sample.image_id)}.png"
         Image.fromarray(id_to_rgb(segmentation)).save(self.png_folder / file_name)
         height, width = segmentation.shape
         self._images.append(
@@ -77,8 +77,3 @@ class CocoPanopticWriter:
 def id_to_rgb(ids: np.ndarray) -> np.ndarray:
     """Segment ids `(height, width)` in `[0, 2**24)` as COCO panoptic colours, uint8 `(height, width, 3)`."""
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
-
-
-def _file_stem(image_id: int | str) -> str:
-    """COCO's twelve digits, or a text id without characters that a file name cannot hold."""
-    return f"{image_id:012d}" if isinstance(image_id, int) else quote(image_id, safe="")

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -22,7 +23,12 @@ def ids_to_rgb(ids: np.ndarray) -> np.ndarray:
 
 def png_name(source: str | None, image_id: int) -> str:
     """Name of the PNG map of a photo."""
-    return f"{image_id:012d}.png" if source is None else f"{Path(source).stem}.png"
+    return f"{png_stem(image_id)}.png" if source is None else f"{Path(source).stem}.png"
+
+
+def png_stem(image_id: int | str) -> str:
+    """COCO's twelve digits, or a text id without characters that a file name cannot hold."""
+    return f"{image_id:012d}" if isinstance(image_id, int) else quote(image_id, safe="")
 
 
 def xywh(box: tuple[int, int, int, int]) -> list[int]:

@@ -1,5 +1,6 @@
 """Reading one photo, with an error that names it."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def source_name(source: Any) -> str | None:
 
 def read_photo(source: Any) -> torch.Tensor:
     """
-    PIL image, array, tensor, path or URL -> uint8 tensor (3, H, W), RGB, upright by its EXIF tag; see `read_image`.
+    PIL image, array, tensor, encoded bytes, path or URL -> uint8 tensor (3, H, W), RGB, upright by its EXIF tag; see `read_image`.
 
     Raises:
         MissingFileError: a path without a file.
@@ -29,7 +30,7 @@ def read_photo(source: Any) -> torch.Tensor:
         raise MissingFileError(f"There is no file {name}.")
     where = name or f"an image given as {type(source).__name__}"
     try:
-        images = list_images(source)
+        images = list_images(Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source)
         if len(images) != 1:
             raise ValueError(f"one image was asked for, but these are {len(images)}")
         return read_image(images[0]).round().to(torch.uint8)

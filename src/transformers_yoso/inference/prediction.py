@@ -103,6 +103,7 @@ class Prediction:
         subtask: "panoptic", "instance" or "semantic".
         pixels: the photo, uint8 (3, H, W), upright.
         source: path or URL, where the photo came as one.
+        colors: the checkpoint's own colours by label id, for drawing; may be empty.
     """
 
     map: np.ndarray
@@ -112,6 +113,7 @@ class Prediction:
     subtask: str
     pixels: Tensor = field(repr=False)
     source: str | None = None
+    colors: Mapping[int, Color] = field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -138,7 +140,7 @@ class Prediction:
         badge: str | None = None,
         colors: Mapping[int, Color] | None = None,
     ) -> Image.Image:
-        """The photo with the segments drawn over it; see `draw_panoptic`."""
+        """The photo with the segments drawn over it, in the checkpoint's colours if it has some; see `draw_panoptic`."""
         return draw_panoptic(
             self.image,
             self.map,
@@ -148,7 +150,7 @@ class Prediction:
             draw_labels=draw_labels,
             legend=legend,
             badge=badge,
-            colors=colors,
+            colors=self.colors if colors is None else colors,
         )
 
     def to_coco(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
+from ..visualization import named_colors
 from .checkpoint import as_device, load_checkpoint
 from .errors import ImageReadError, YosoError, one_line
 from .photo_reading import read_photo, source_name
@@ -121,8 +122,8 @@ class YosoPredictor:
         Segments one image, a batch or a stream.
 
         Args:
-            images: one image (PIL image of any mode, array or tensor (H, W), (H, W, C) or (C, H, W), path or URL), a
-                list or tuple of them, an array or tensor (B, ...), or any other iterable of them.
+            images: one image (PIL image of any mode, array or tensor (H, W), (H, W, C) or (C, H, W), path, URL or the
+                bytes of a file), a list or tuple of them, an array or tensor (B, ...), or any other iterable of them.
             subtask: "panoptic", "instance" or "semantic".
             threshold: least score of a segment. Thresholds that are None are those saved with the checkpoint.
             mask_threshold: least mask probability of a pixel.
@@ -251,7 +252,14 @@ class YosoPredictor:
                 )
             )
         return Prediction(
-            segmentation, segments, self.id2label, self.stuff_label_ids, subtask, photo.pixels, photo.source
+            segmentation,
+            segments,
+            self.id2label,
+            self.stuff_label_ids,
+            subtask,
+            photo.pixels,
+            photo.source,
+            named_colors(self.id2label, self.model.config.label_colors),
         )
 
 
@@ -259,7 +267,7 @@ def is_one_image(images: Any) -> bool:
     """Whether this is a single image, not several."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images.ndim < 4
-    return isinstance(images, Image.Image) or source_name(images) is not None
+    return isinstance(images, (Image.Image, bytes)) or source_name(images) is not None
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -81,12 +81,12 @@ class InstanceAveragePrecision(GatheredMetric):
         checked_labels([segment["label_id"] for segment in segments], self.num_labels)
         segment_map, labels, is_crowd = reference_arrays(reference, self.num_labels, masks.shape[1:])
         true = [
-            {"category_id": label, "iscrowd": int(is_crowd[k]), **_encode(segment_map == k)}
+            {"category_id": label, "iscrowd": int(is_crowd[k]), **encode_mask(segment_map == k)}
             for k, label in enumerate(labels.tolist())
             if label in self.thing_label_ids
         ]
         predicted = [
-            {"category_id": segment["label_id"], "iscrowd": 0, "score": segment["score"], **_encode(mask)}
+            {"category_id": segment["label_id"], "iscrowd": 0, "score": segment["score"], **encode_mask(mask)}
             for mask, segment in zip(masks, segments, strict=True)
             if segment["label_id"] in self.thing_label_ids
         ]
@@ -94,44 +94,69 @@ class InstanceAveragePrecision(GatheredMetric):
 
     def _summarize(self, records: dict[int | str, dict[str, Any]]) -> dict[str, Any]:
         images = list(records.values())
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            true, predicted = (_as_coco(images, kind, self.thing_label_ids) for kind in ("true", "predicted"))
-            evaluation = COCOeval(true, predicted, "segm")
-            evaluation.evaluate()
-            evaluation.accumulate()
-        areas = evaluation.params.areaRngLbl
-        precision = evaluation.eval["precision"][..., -1]  # (IoU thresholds, recalls, classes, area ranges)
-        whole = precision[..., areas.index("all")]
-        result: dict[str, Any] = _average_precisions(whole, evaluation.params.iouThrs)
-        for name, area in _AREA_RANGES.items():
-            result[name] = _mean_precision(precision[..., areas.index(area)])
-        result["per_class"] = {
-            label: _average_precisions(whole[..., k], evaluation.params.iouThrs)
-            for k, label in enumerate(self.thing_label_ids)
-        }
-        return result
+        sizes = [image["size"] for image in images]
+        listed = [{"id": k, "height": height, "width": width} for k, (height, width) in enumerate(sizes)]
+        true, predicted = (
+            make_coco(
+                listed,
+                [{**annotation, "image_id": k} for k, image in enumerate(images) for annotation in image[kind]],
+                self.thing_label_ids,
+            )
+            for kind in ("true", "predicted")
+        )
+        return score_instances(true, predicted)
 
 
-def _encode(mask: np.ndarray) -> dict[str, Any]:
-    """A mask `(height, width)` as an annotation's run lengths and area."""
-    run_lengths = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"segmentation": run_lengths, "area": int(coco_mask.area(run_lengths))}
+def score_instances(true: COCO, predicted: COCO) -> dict[str, Any]:
+    """
+    Mask AP of COCO over the images and categories of `true`.
+
+    Returns:
+        What the module's description says, `per_class` by category id of `true`.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluation = COCOeval(true, predicted, "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    areas = evaluation.params.areaRngLbl
+    precision = evaluation.eval["precision"][..., -1]  # (IoU thresholds, recalls, classes, area ranges)
+    whole = precision[..., areas.index("all")]
+    result: dict[str, Any] = _average_precisions(whole, evaluation.params.iouThrs)
+    for name, area in _AREA_RANGES.items():
+        result[name] = _mean_precision(precision[..., areas.index(area)])
+    result["per_class"] = {
+        category: _average_precisions(whole[..., k], evaluation.params.iouThrs)
+        for k, category in enumerate(evaluation.params.catIds)
+    }
+    return result
 
 
-def _as_coco(images: Sequence[dict[str, Any]], kind: str, label_ids: Sequence[int]) -> COCO:
-    """The "true" or the "predicted" instances of all records in pycocotools' form."""
-    annotations = [
-        {**annotation, "image_id": image_id} for image_id, image in enumerate(images) for annotation in image[kind]
-    ]
-    sizes = [image["size"] for image in images]
+def make_coco(
+    images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], category_ids: Sequence[int]
+) -> COCO:
+    """
+    Instances in pycocotools' form.
+
+    Args:
+        images: each with `id`, `height` and `width`.
+        annotations: each with `image_id`, `category_id`, `iscrowd`, `segmentation`, `area`, and predictions `score`.
+        category_ids: of all categories.
+    """
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": k, "height": height, "width": width} for k, (height, width) in enumerate(sizes)],
+        "images": list(images),
         "annotations": [{**annotation, "id": k} for k, annotation in enumerate(annotations, start=1)],
-        "categories": [{"id": label} for label in label_ids],
+        "categories": [{"id": category} for category in category_ids],
     }
-    coco.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
     return coco
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A mask `(height, width)` as an annotation's `segmentation` (compressed run lengths) and `area`."""
+    run_lengths = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"segmentation": run_lengths, "area": int(coco_mask.area(run_lengths))}
 
 
 def _average_precisions(precision: np.ndarray, iou_thresholds: np.ndarray) -> dict[str, float | None]:

@@ -1,7 +1,7 @@
 """The `README.md` of a checkpoint folder, made from the records of its run, evaluation and measurements."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def write_model_card(
     run_dir: str | os.PathLike | None = None,
     dataset: Record = None,
     speed: Record = None,
-    reported: ReportedQuality | None = None,
+    reported: Sequence[ReportedQuality] = (),
     sample_photo: str | os.PathLike | None = None,
     weights_license: str | None = None,
     title: str | None = None,
@@ -60,7 +60,7 @@ def write_model_card(
         run_dir: folder of the training run with `arguments.json`, `log.jsonl` and `run.json`, each if it is there.
         dataset: `name`, `license`, `source` and `splits` (counts by split); by default that of `run.json`.
         speed: `hardware` and `results`, each with `milliseconds`, `size`, `precision`, `batch_size` and `what`.
-        reported: quality that a publication gives for these weights.
+        reported: what a publication gives for these weights, one entry a setting.
         sample_photo: photo to segment for the picture.
         weights_license: Hub identifier, for example "cc-by-4.0".
         title: by default the folder's name.

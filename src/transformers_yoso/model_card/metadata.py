@@ -1,7 +1,7 @@
 """What the Hub reads of a card: tags, licence and the `model-index` of results."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,22 @@ METRICS = (
 
 
 def card_metadata(
-    title: str, records: CardRecords, reported: ReportedQuality | None, weights_license: str | None
+    title: str, records: CardRecords, reported: Sequence[ReportedQuality], weights_license: str | None
 ) -> ModelCardData:
     """Metadata block of the card; what is unknown is left out."""
     dataset, evaluation = records.dataset, records.evaluation
     results = measured_results(dataset, evaluation)
-    if reported is not None:
-        results.append(
-            EvalResult(
-                metric_type="panoptic_quality",
-                metric_name="PQ (reported, not measured here)",
-                metric_value=reported.panoptic_quality,
-                source_name=reported.source_name,
-                source_url=reported.source_url,
-                **result_place(dataset, evaluation),
-            )
+    results += [
+        EvalResult(
+            metric_type="panoptic_quality",
+            metric_name=f"PQ, {quality.setting} (reported, not measured here)",
+            metric_value=quality.panoptic_quality,
+            source_name=quality.source_name,
+            source_url=quality.source_url,
+            **result_place(dataset, evaluation),
         )
+        for quality in reported
+    ]
     source = hub_id(dataset.get("source"))
     return ModelCardData(
         model_name=title if results else None,

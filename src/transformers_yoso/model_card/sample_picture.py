@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
-from ..visualization import draw_panoptic, to_photo
+from ..visualization import draw_panoptic, named_colors, to_photo
 
 LONGEST_SIDE = 1024  # pixels of the saved picture
 
@@ -36,6 +36,9 @@ def save_sample_picture(
     photo.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     outputs = model.eval()(**image_processor(images=photo, return_tensors="pt"))
     (result,) = image_processor.post_process_panoptic_segmentation(outputs, target_sizes=[(photo.height, photo.width)])
-    picture = draw_panoptic(photo, result["segmentation"], result["segments_info"], model.config.id2label)
+    colors = named_colors(model.config.id2label, model.config.label_colors)
+    picture = draw_panoptic(
+        photo, result["segmentation"], result["segments_info"], model.config.id2label, colors=colors
+    )
     picture.save(picture_file, quality=88)
     return len(result["segments_info"])

@@ -55,6 +55,8 @@ class YosoConfig(PreTrainedConfig):
             Uncertainty sampling of the loss points (PointRend).
         init_std (`float`, defaults to 0.02): Standard deviation of the decoder's linear weights at the start.
         stuff_label_ids (`list[int]`, *optional*): Labels whose masks are merged into one segment an image.
+        label_colors (`dict[str, list[int]]`, *optional*): The data set's own colours, RGB 0-255 by label name, for
+            drawing; labels without one get a colour by their id.
 
     Raises:
         ValueError: for a combination that cannot work; the message names the field.
@@ -92,6 +94,7 @@ class YosoConfig(PreTrainedConfig):
     importance_sample_ratio: float | int = 0.75
     init_std: float | int = 0.02
     stuff_label_ids: list[int] | tuple[int, ...] = ()
+    label_colors: dict[str, list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if "backbone" in kwargs:
@@ -207,6 +210,9 @@ class YosoConfig(PreTrainedConfig):
             raise ValueError(
                 f"`stuff_label_ids` {unknown} are outside of the {num_labels} labels 0..{num_labels - 1}."
             )
+        for name, color in (self.label_colors or {}).items():
+            if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+                raise ValueError(f"`label_colors` must be red, green and blue in 0..255, got {color} for {name!r}.")
 
 
 def check_num_inference_stages(num_inference_stages: int | None, num_stages: int) -> None:

@@ -68,6 +68,12 @@ def coco_colors(categories: Sequence[Mapping[str, Any]]) -> dict[int, Color]:
     return {int(entry["id"]): tuple(map(int, entry["color"])) for entry in categories if "color" in entry}
 
 
+def named_colors(id2label: Mapping[int, str], label_colors: Mapping[str, Sequence[int]] | None) -> dict[int, Color]:
+    """The colours of a configuration's `label_colors`, which go by name, by label id; labels without one are left out."""
+    colors = label_colors or {}
+    return {label: tuple(colors[name]) for label, name in id2label.items() if name in colors}
+
+
 def _shade(lightness: float, chroma: float, hue: float, instance: int) -> Color:
     """Instances differ in lightness most and in hue a little, up to 18 degrees either way."""
     shade = van_der_corput(instance + 1) - 0.5

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..categories import CategoryTable
+from ..sample import PanopticSample, drop_empty_segments
 from .base import PanopticDataset
 from .coco_json import read_coco_json, require_files, require_folder
 from .decoding import decode_photo
@@ -17,13 +18,17 @@ class CocoInstancesDataset(PanopticDataset):
     """
     Samples of one split with instance masks only; every category is a thing and unmasked pixels are void.
 
-    Where masks overlap, the smaller one lies on top. Segment order of a sample is the order of its annotations. Photos
-    without an annotation are samples without segments. Needs `pycocotools`.
+    Where masks overlap, the smaller one lies on top; masks that are hidden altogether are left out. Segment order of a
+    sample is the order of its annotations. Photos without an annotation are samples without segments. Needs
+    `pycocotools`.
 
     Args:
         image_folder: folder of the photos.
         json_file: file with `images`, `annotations` (`segmentation`: polygons or run lengths) and `categories`.
         validate: as in [`CocoPanopticDataset`].
+
+    Attributes:
+        images, annotations: the file's lists.
 
     Raises:
         FileNotFoundError: the folder, the JSON file or a photo that it names is missing.
@@ -41,11 +46,11 @@ class CocoInstancesDataset(PanopticDataset):
             image for image in self.images if not {"id", "file_name", "height", "width"} <= image.keys()
         ]:
             raise ValueError(f"{self.source}: an image lacks `id`, `file_name`, `height` or `width`: {incomplete[0]}.")
-        self._listed = content["annotations"]
-        self._annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in self._listed:
+        self.annotations = content["annotations"]
+        self._annotations_of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in self.annotations:
             if {"image_id", "category_id", "segmentation"} <= annotation.keys():
-                self._annotations[annotation["image_id"]].append(annotation)
+                self._annotations_of[annotation["image_id"]].append(annotation)
         require_folder(self.image_folder, self.json_file)
         if validate:
             self._require_sound_annotations()
@@ -66,7 +71,7 @@ class CocoInstancesDataset(PanopticDataset):
         image = self.images[index]
         image_file = self.image_folder / image["file_name"]
         where = f"{self.source}: photo {image['file_name']}"
-        annotations = self._annotations.get(image["id"], [])
+        annotations = self._annotations_of.get(image["id"], [])
         masks = [_decode_mask(item, image["height"], image["width"], where) for item in annotations]
         return PanopticRecord(
             photo=decode_photo(image_file, str(image_file)),
@@ -81,10 +86,13 @@ class CocoInstancesDataset(PanopticDataset):
             listed_size=(image["height"], image["width"]),
         )
 
+    def __getitem__(self, index: int) -> PanopticSample:
+        return drop_empty_segments(super().__getitem__(index))
+
     def annotation_problems(self) -> list[str]:
         known = {image["id"] for image in self.images}
         problems = []
-        for annotation in self._listed:
+        for annotation in self.annotations:
             name = f"annotation {annotation.get('id', '(without id)')}"
             if missing := [key for key in ("image_id", "category_id", "segmentation") if key not in annotation]:
                 problems.append(f"{name} lacks {missing}: {str(annotation)[:200]}")
@@ -96,7 +104,7 @@ class CocoInstancesDataset(PanopticDataset):
         """Raises at the first fault that shows without decoding a picture."""
         for problem in self.annotation_problems():
             raise ValueError(f"{self.source}: {problem}")
-        for annotation in self._listed:
+        for annotation in self.annotations:
             if annotation["category_id"] not in self.categories.label_of_category:
                 raise ValueError(
                     f"{self.source}: annotation {annotation.get('id')} has category {annotation['category_id']}, which "

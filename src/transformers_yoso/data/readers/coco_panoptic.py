@@ -15,7 +15,7 @@ class CocoPanopticDataset(PanopticDataset):
     """
     Samples of one split in COCO panoptic format.
 
-    Segment order of a sample is the order of its `segments_info`. Listed segments without a pixel are left out.
+    Segment order of a sample is the order of its `segments_info`, with those that have no pixel.
 
     Args:
         image_folder: folder of the photos.

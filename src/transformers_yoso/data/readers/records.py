@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..categories import CategoryTable
-from ..sample import VOID, PanopticSample, drop_empty_segments
+from ..sample import VOID, PanopticSample
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class PanopticRecord:
 
     def to_sample(self, categories: CategoryTable) -> PanopticSample:
         """
-        The sample; its segments come in the order of `segments_info`, those without a pixel are left out.
+        The sample; its segments come in the order of `segments_info`.
+
+        A listed segment without a pixel stays: the reference evaluation counts it as missed. It is no training target.
 
         Raises:
             ValueError: photo and map differ in size, an id of the map is not in `segments_info`, a segment id is 0 or
@@ -53,15 +55,13 @@ class PanopticRecord:
         segment_map = compact_segment_map(self.ids, [info["id"] for info in self.segments_info], self.map_name)
         labels = [categories.label_of_category[info["category_id"]] for info in self.segments_info]
         is_crowd = [bool(info.get("iscrowd", 0)) for info in self.segments_info]
-        return drop_empty_segments(
-            PanopticSample(
-                image=self.photo,
-                segment_map=torch.from_numpy(segment_map),
-                class_labels=torch.tensor(labels, dtype=torch.int64),
-                is_crowd=torch.tensor(is_crowd, dtype=torch.bool),
-                image_id=self.image_id,
-                file_name=self.file_name,
-            )
+        return PanopticSample(
+            image=self.photo,
+            segment_map=torch.from_numpy(segment_map),
+            class_labels=torch.tensor(labels, dtype=torch.int64),
+            is_crowd=torch.tensor(is_crowd, dtype=torch.bool),
+            image_id=self.image_id,
+            file_name=self.file_name,
         )
 
 

@@ -1,6 +1,6 @@
 """Panoptic samples from a table of the `datasets` library, by index or streamed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import IterableDataset
@@ -32,7 +32,7 @@ class TablePanopticDataset(PanopticDataset):
 
     def __init__(self, rows: "datasets.Dataset", row_format: RowFormat, categories: CategoryTable, source: str):
         require_columns(rows.column_names, row_format.columns, source)
-        self.rows, self.row_format = keep_encoded(rows, row_format), row_format
+        self.rows, self.row_format = keep_encoded(rows, row_format.picture_columns), row_format
         self.categories, self.source = categories, source
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class StreamedPanopticDataset(IterableDataset[PanopticSample]):
         shuffle_buffer_size: int = 1000,
     ):
         require_columns(rows.column_names or list(next(iter(rows), {})), row_format.columns, source)
-        self.rows, self.row_format = keep_encoded(rows, row_format), row_format
+        self.rows, self.row_format = keep_encoded(rows, row_format.picture_columns), row_format
         self.categories, self.source, self.shuffle_buffer_size = categories, source, shuffle_buffer_size
 
     def share(self, process_index: int, num_processes: int) -> "StreamedPanopticDataset":
@@ -110,11 +110,11 @@ def require_columns(available: list[str], needed: tuple[str, ...], source: str) 
         )
 
 
-def keep_encoded(rows: Any, row_format: RowFormat) -> Any:
+def keep_encoded(rows: Any, picture_columns: Sequence[str]) -> Any:
     """The table with its picture columns as bytes or path, so that skipped rows cost no decoding and errors name rows."""
     import datasets
 
-    for column in row_format.picture_columns:
+    for column in picture_columns:
         if rows.features is not None and isinstance(rows.features.get(column), datasets.Image):
             rows = rows.cast_column(column, datasets.Image(decode=False))
     return rows

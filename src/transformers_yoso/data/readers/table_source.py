@@ -48,7 +48,10 @@ def table_splits(folder: Path | None, name: str, config_name: str | None) -> lis
             return list(saved)
         if not any(next(folder.rglob(f"*.{suffix}"), None) for suffix in _TABLE_FILES):
             found = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
-            raise ValueError(f"{folder}: no dataset of a known layout. Expected {EXPECTED_LAYOUTS}; found {found}.")
+            raise ValueError(
+                f"{folder}: no dataset of a known layout. Expected {EXPECTED_LAYOUTS}; found {found}. (Official folders of "
+                "Cityscapes, ADE20K and Mapillary Vistas: scripts/arrange_dataset.py makes the first layout of them.)"
+            )
     try:
         return datasets.get_dataset_split_names(name, config_name)
     except (OSError, ValueError) as error:

@@ -1,0 +1,204 @@
+"""Every command of the model-zoo pages runs, on tiny data in the datasets' official layouts and made-up weights."""
+
+import ast
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from huggingface_hub import ModelCard
+from safetensors.torch import save_file
+
+from official_folders import make_official_folder
+from tiny_yoso import tiny_model
+from training_runs import ROOT, TINY_NETWORK, launch
+from transformers_yoso.conversion.dataset_specs import DATASET_SPECS
+from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
+from transformers_yoso.training import parse_arguments
+
+PAGES = ROOT / "model_zoo"
+TINY_TRAINING = (
+    *TINY_NETWORK,
+    *("--use_cpu", "--max_train_steps", "1", "--total_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
+    *(
+        "--image_size",
+        "64",
+        "--scale_range",
+        "1",
+        "1",
+        "--validation_size",
+        "48",
+        "64",
+        "--dataloader_num_workers",
+        "0",
+    ),
+)
+TINY_EVALUATION = ("--use_cpu", "--size", "48", "64")
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """The commands in the page's shell blocks, as lists of arguments."""
+    blocks = re.findall(r"```bash\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.strip()]
+
+
+def as_script(command: list[str]) -> tuple[str, list[str], int]:
+    """Name and arguments of the script, and the number of processes that Accelerate would start."""
+    if command[0] == "python":
+        return Path(command[1]).name, command[2:], 1
+    assert command[:2] == ["accelerate", "launch"]
+    arguments = launch_command_parser().parse_args(command[2:])
+    arguments.config_file = str(ROOT / arguments.config_file)
+    assert Path(arguments.config_file).is_file()
+    arguments, _, _ = _validate_launch_command(arguments)
+    return Path(arguments.training_script).name, arguments.training_script_args, arguments.num_processes
+
+
+def run_script(name: str, arguments: list[str]) -> None:
+    assert (ROOT / "scripts" / name).is_file()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        try:
+            runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, end.code
+
+
+def check_or_train(arguments: list[str], num_processes: int, run: bool) -> None:
+    """Trains a step with a tiny network, or only resolves the run that these processes would make."""
+    parsed = parse_arguments(arguments).resolved(1000, num_processes)
+    assert parsed.optimization.total_train_batch_size == 16 and parsed.model.backbone == "resnet50"
+    if run:
+        run_script("train.py", [*arguments, *TINY_TRAINING])
+
+
+def write_official_checkpoint(dataset: str, reference: Path, file: Path) -> None:
+    """A file with the true names and shapes, and small random weights."""
+    torch.manual_seed(0)
+    rows = (line.split("\t") for line in (reference / f"official_keys_r50_{dataset}.txt").read_text().splitlines())
+    tensors = {
+        key: (0.02 * torch.rand(ast.literal_eval(shape))).to(getattr(torch, dtype)) for key, shape, dtype, _ in rows
+    }
+    torch.save({"model": tensors}, file)
+
+
+@pytest.fixture
+def workplace(shared_dir, photos, tmp_path, monkeypatch):
+    """An empty folder to stand in, with what the pages take for granted: downloads."""
+    monkeypatch.chdir(tmp_path)
+    weights = timm.create_model("test_resnet").state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, "resnet50.safetensors")
+
+    def download(dataset: str) -> None:
+        files = [photos.image_folder / name for name in photos.image_names[:3]]
+        folder = {"ade20k": "ADEChallengeData2016", "mapillary": "mapillary_vistas"}.get(dataset, dataset)
+        make_official_folder(dataset, Path(folder), files)
+        write_official_checkpoint(dataset, shared_dir / "reference", Path(f"yoso_res50_{dataset}.pth"))
+
+    return download
+
+
+def write_instances() -> None:
+    """`coco/annotations/instances_val2017.json` with one box a photo."""
+    content = json.loads(Path("coco/annotations/panoptic_val2017.json").read_text())
+    content["categories"] = [category for category in content["categories"] if category["isthing"]]
+    content["annotations"] = [
+        {
+            **{"id": k, "image_id": image["id"], "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [4, 4, 20, 20]},
+            "segmentation": [[4, 4, 24, 4, 24, 24, 4, 24]],
+        }
+        for k, image in enumerate(content["images"], start=1)
+    ]
+    Path("coco/annotations/instances_val2017.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    ["coco", "cityscapes", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ade20k", "mapillary"))],
+)
+def test_commands_of_the_page_of_a_dataset(dataset, workplace):
+    workplace(dataset)
+    if dataset == "coco":
+        write_instances()
+    trained_with, names = [], []
+    for command in commands_of(dataset):
+        name, arguments, num_processes = as_script(command)
+        names.append(name)
+        if name == "train.py":
+            check_or_train(arguments, num_processes, run=not trained_with)
+            trained_with.append(num_processes)
+        elif name == "evaluate.py":
+            run_script(name, [*arguments, *TINY_EVALUATION])
+        elif name == "evaluate_instances.py":
+            run_script(name, [*arguments, "--use_cpu", "--scales", "48"])
+        else:
+            run_script(name, arguments)
+    assert trained_with == [1, 4, 8, 16]
+    assert {"arrange_dataset.py", "check_data.py", "convert_checkpoint.py", "evaluate.py"} <= set(names)
+    check_converted(dataset, Path(f"checkpoints/yoso-r50-{dataset}"))
+
+
+def check_converted(dataset: str, folder: Path) -> None:
+    """A complete folder whose card gives the paper's PQ as the paper's; the page gives the same."""
+    spec, page = DATASET_SPECS[dataset], (PAGES / f"{dataset}.md").read_text()
+    expected = {"config.json", "preprocessor_config.json", "model.safetensors", "README.md", "modeling_yoso.py"}
+    assert expected <= {path.name for path in folder.iterdir()}
+    card = ModelCard.load(folder / "README.md")
+    assert [result.metric_value for result in card.data.eval_results] == list(spec.panoptic_quality.values())
+    for result in card.data.eval_results:
+        assert result.source_url == "https://arxiv.org/abs/2303.14651" and "not measured here" in result.metric_name
+    rows = [f"| {shortest}, {longest} | {quality} |" for (shortest, longest), quality in spec.panoptic_quality.items()]
+    assert all(row in page.splitlines() for row in rows)
+
+
+def test_commands_of_the_page_on_scale(workplace):
+    workplace("coco")
+    run_script(*as_script(commands_of("coco")[0])[:2])
+    save_stand_in(Path("checkpoints/yoso-r50-coco"))
+    names = []
+    for command in commands_of("scale"):
+        name, arguments, num_processes = as_script(command)
+        names.append(name)
+        if "--use_cpu" in arguments:
+            dry_run(command)
+        elif name == "train.py":
+            check_or_train(arguments, num_processes, run=False)
+        elif name == "predict_dataset.py":
+            run_script(name, [*arguments, "--use_cpu"])
+        elif name == "benchmark_data.py":
+            tiny = ("--crop_size", "64", "--num_batches", "1", "--num_steps", "1", "--num_rounds", "1", "--use_cpu")
+            run_script(name, [*arguments, *tiny, "--dataloader_num_workers", "0"])
+        else:
+            run_script(name, arguments)
+    assert names.count("train.py") == 3 and names[-1] == "estimate_schedule.py"
+    assert len(json.loads(Path("outputs/coco-predicted/panoptic.json").read_text())["images"]) == 1
+
+
+def save_stand_in(folder: Path) -> None:
+    """A tiny model with the labels of the COCO checkpoint in its place."""
+    spec = DATASET_SPECS["coco"]
+    tiny_model(id2label=spec.id2label, stuff_label_ids=spec.stuff_label_ids).save_pretrained(folder)
+    size = {"shortest_edge": 48, "longest_edge": 64}
+    YosoImageProcessor(size=size, label_ids_to_fuse=spec.stuff_label_ids).save_pretrained(folder)
+
+
+def dry_run(command: list[str]) -> None:
+    """The command as it stands, by two processes."""
+    here = [str(ROOT / part) if part.startswith(("scripts/", "configs/")) else part for part in command[2:]]
+    process = launch([sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", *here])
+    try:
+        output, _ = process.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == 0, output[-3000:]
+    record = json.loads(Path("runs/dry-run/run.json").read_text())
+    assert record["num_processes"] == 2 and record["steps"] == 2
