@@ -13,6 +13,8 @@ from ..inference.checkpoint import load_checkpoint
 from ..inference.errors import one_line
 
 PACKAGE = Path(__file__).resolve().parents[1]
+LEFT_OUT = ("__pycache__", "checkpoints", "assets")
+"""Of the package: an installed one holds a checkpoint and a photo, and a Space has its own."""
 
 APP = '''"""The web demo with the checkpoints and the example photos that lie in this folder."""
 
@@ -65,7 +67,7 @@ def write_space(folder: Path, checkpoints: Sequence[str], examples: Sequence[str
 
 def copy_files(folder: Path, checkpoints: Sequence[str], examples: Sequence[str | Path]) -> None:
     """The parts that lie on this machine."""
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT))
     for checkpoint in checkpoints:
         shutil.copytree(checkpoint, folder / "checkpoints" / Path(checkpoint).name)
     (folder / "examples").mkdir()
