@@ -7,6 +7,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 CHECKPOINT ?= checkpoints/yoso-lite0-facade
 IMAGE ?= assets/facade_demo.jpg
 OUTPUT ?= outputs/demo_overlay.png
+JOBS ?= auto
 
 # Nothing here may ask the Hub: checkpoints and data are local.
 export HF_HUB_OFFLINE := 1
@@ -56,7 +57,7 @@ format: $(VENV)/.installed-dev
 
 test: lint common-tests
 	@echo "==> Running the tests"
-	@$(PY) -m pytest
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: common-tests
 	@echo "==> Running the slow tests"
