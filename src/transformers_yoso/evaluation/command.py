@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from transformers.utils import logging
 
 from ..data import open_dataset
 from ..data.command_line import add_dataset_arguments, dataset_options
@@ -56,6 +57,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Runs the command, called `prog`, with the arguments `argv`; by default those of this process."""
     arguments = parse_arguments(argv, prog)
+    logging.disable_progress_bar()  # of loading; evaluation has its own
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision, cpu=arguments.use_cpu)
     dataset = open_dataset(**dataset_options(arguments), split=arguments.split)
     model, image_processor = load_for_evaluation(

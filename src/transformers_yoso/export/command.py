@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from transformers.utils import logging
+
 from ..inference.checkpoint import load_checkpoint
 from .deformable_sampling import DEFORMABLE_CONVOLUTIONS
 from .onnx_export import export_onnx
@@ -40,6 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Runs the command, called `prog`, with the arguments `argv`; by default those of this process."""
     arguments = parse_arguments(argv, prog)
+    logging.disable_progress_bar()  # of loading
     photos = []
     if arguments.calibration_photos is not None:
         files = sorted(arguments.calibration_photos.glob("*"))
