@@ -76,7 +76,7 @@ def report(arguments: argparse.Namespace, measured: StepMeasurement, estimates: 
     rows = [
         [
             *(estimate.num_processes, estimate.steps, f"{estimate.images / 1e6:.2f} M"),
-            *(f"{estimate.images_per_second:.1f}", f"{estimate.hours:.1f}", memory),
+            *(f"{estimate.images_per_second:.3g}", f"{estimate.hours:.1f}", memory),
             f"{100 * estimate.communication_share:.1f} %",
             {None: "not measured", True: "yes", False: "no"}[estimate.loading_keeps_up],
         ]
@@ -85,8 +85,8 @@ def report(arguments: argparse.Namespace, measured: StepMeasurement, estimates: 
     header = ["processes", "steps", "images", "images/s", "hours", "memory a process", "summing", "loading keeps up"]
     return (
         f"**Calculation** for the recipe {arguments.recipe}, not a measurement.\n\n"
-        f"Measured, one process: {measured.images_per_second:.2f} images/s trained, "
-        f"{'loading not measured' if loading is None else f'{loading:.1f} images/s loaded'}, memory {memory} "
+        f"Measured, one process: {measured.images_per_second:.3g} images/s trained, "
+        f"{'loading not measured' if loading is None else f'{loading:.3g} images/s loaded'}, memory {memory} "
         f"({measured.origin}).\n"
         f"Assumed: every process does the same; {summing}; evaluation and checkpoints are left out.\n\n"
         + markdown_table(header, rows)

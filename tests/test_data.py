@@ -121,6 +121,9 @@ def test_missing_files_are_named(small_copy):
         CocoPanopticDataset.from_folder(small_copy, "val")
     with pytest.raises(FileNotFoundError, match=r"panoptic_test\.json"):
         CocoPanopticDataset.from_folder(small_copy, "test")
+    (small_copy / "panoptic_val").rename(small_copy / "maps")
+    with pytest.raises(FileNotFoundError, match=r"panoptic_val: no such folder.* has: maps, panoptic_val\.json, "):
+        CocoPanopticDataset.from_folder(small_copy, "val")
 
 
 def test_bad_annotations_are_named(small_copy):

@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,7 @@ def write_official_checkpoint(dataset: str, reference: Path, file: Path) -> None
 def workplace(shared_dir, photos, tmp_path, monkeypatch):
     """An empty folder to stand in, with what the pages take for granted: downloads."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(PAGES, "model_zoo")
     weights = timm.create_model("test_resnet").state_dict()
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, "resnet50.safetensors")
 
@@ -159,7 +161,7 @@ def check_converted(dataset: str, folder: Path) -> None:
     assert all(row in page.splitlines() for row in rows)
 
 
-def test_commands_of_the_page_on_scale(workplace):
+def test_commands_of_the_page_on_scale(workplace, capsys):
     workplace("coco")
     run_script(*as_script(commands_of("coco")[0])[:2])
     save_stand_in(Path("checkpoints/yoso-r50-coco"))
@@ -178,8 +180,15 @@ def test_commands_of_the_page_on_scale(workplace):
             run_script(name, [*arguments, *tiny, "--dataloader_num_workers", "0"])
         else:
             run_script(name, arguments)
-    assert names.count("train.py") == 3 and names[-1] == "estimate_schedule.py"
+    assert names.count("train.py") == 3 and names[-2:] == ["estimate_schedule.py"] * 2
+    assert capsys.readouterr().out.endswith(f"\n{calculation_of_the_page()}")
     assert len(json.loads(Path("outputs/coco-predicted/panoptic.json").read_text())["images"]) == 1
+
+
+def calculation_of_the_page() -> str:
+    """What the page says that its last command prints."""
+    _, heading, rest = (PAGES / "scale.md").read_text().partition("**Calculation**")
+    return heading + rest
 
 
 def save_stand_in(folder: Path) -> None:

@@ -63,6 +63,12 @@ def test_wrong_layouts_say_what_was_expected_and_what_was_found(photo_files, tmp
         arrange_dataset("pascal", source, tmp_path / "arranged")
 
 
+def test_training_on_an_official_folder_says_how_to_arrange_it(photo_files, tmp_path):
+    source = make_official_folder("cityscapes", tmp_path / "official", photo_files)
+    with pytest.raises(ValueError, match=r"Expected COCO panoptic.*found gtFine, leftImg8bit\..*arrange_dataset\.py"):
+        open_dataset(dataset_dir=source, split="train")
+
+
 def test_folders_are_never_overwritten(photo_files, tmp_path):
     source = make_official_folder("coco", tmp_path / "official", photo_files)
     (tmp_path / "arranged" / "train").mkdir(parents=True)

@@ -33,17 +33,22 @@ def test_hours_follow_by_hand():
 def test_the_report_says_what_was_measured_and_what_calculated(tmp_path, monkeypatch, capsys):
     settings = {"model_name_or_path": "m", "crop_size": 1024, "per_device_train_batch_size": 2}
     content = {
-        **{"median": {"training": 20.0, "loading": 50.0, "ratio": 2.5}, "memory_gib": 9.25, "device": "cuda"},
+        **{"median": {"training": 20.0, "loading": 50.0, "ratio": 2.5}, "memory_gib": 9.25},
+        "hardware": {"gpu": "H9000", "gpu_memory_gib": 80, "torch": "2.14"},
         "settings": {**settings, "dataloader_num_workers": 4},
     }
     (tmp_path / "step.json").write_text(json.dumps(content))
     run_script(monkeypatch, "--recipe", "coco", "--measurement", tmp_path / "step.json", "--num_processes", 1, 8)
     printed = capsys.readouterr().out
-    assert "**Calculation** for the recipe coco, not a measurement." in printed and "crop 1024" in printed
+    assert (
+        "**Calculation** for the recipe coco, not a measurement." in printed
+        and "crop 1024" in printed
+        and "1 x H9000 (80 GiB)" in printed
+    )
     # 368,750 steps of 16 images: 5.9 M images; at 20 and 160 images/s 81.9 and 10.2 hours
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
-    assert rows[2] == ["1", "368750", "5.90 M", "20.0", "81.9", "9.2 GiB", "0.0 %", "yes"]
-    assert rows[3][3:5] == ["160.0", "10.2"]
+    assert rows[2] == ["1", "368750", "5.90 M", "20", "81.9", "9.2 GiB", "0.0 %", "yes"]
+    assert rows[3][3:5] == ["160", "10.2"]
 
 
 def test_senseless_numbers_are_refused(tmp_path, monkeypatch, capsys):

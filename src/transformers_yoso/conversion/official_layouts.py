@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.readers.coco_json import read_coco_json
+from ..data.readers.coco_json import read_coco_json, shown_content
 from .dataset_specs import DatasetSpec, get_dataset_spec
 
 
@@ -112,9 +112,8 @@ def _require(place: Path, kind: str, layout: OfficialLayout, source: Path) -> No
     if is_there:
         return
     origin = "" if kind == "photos" else f", made by: {layout.made_by}"
-    present = next(folder for folder in (place.parent, *place.parents) if folder.is_dir())
-    found = ", ".join(sorted(path.name for path in present.iterdir())[:10]) or "nothing"
-    raise ValueError(f"{source}: expected the {kind} at {place.relative_to(source)}{origin}; {present} has: {found}.")
+    found = shown_content(place.parent)
+    raise ValueError(f"{source}: expected the {kind} at {place.relative_to(source)}{origin}; {found}.")
 
 
 def _arranged_json(

@@ -15,7 +15,7 @@ _DESCRIPTION = """
 PQ, SQ and RQ of all classes, things, stuff and each class. A prediction and a target of one class match when their IoU is
 above 0.5, where the prediction's pixels on void do not count in the union. Crowd targets never match. An unmatched
 prediction with more than half of its pixels on void or on the (last) crowd region of its class is no false positive.
-A listed target without a pixel is missed; a listed prediction without one is refused.
+A listed target without a pixel is missed; a listed prediction without one is refused. Areas are counted in the maps.
 """
 _INPUTS = """
 Args:

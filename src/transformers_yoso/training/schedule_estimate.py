@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..model_card.markdown_tables import describe
+
 GIGABYTE = 1e9
 BYTES_PER_WEIGHT = 4
 """Gradients are summed in float32."""
@@ -45,9 +47,9 @@ class StepMeasurement:
                 loading_images_per_second=medians["loading"],
                 memory_gib=content.get("memory_gib"),
                 origin=(
-                    f"scripts/benchmark_data.py on {content['device']}: {settings['model_name_or_path']}, crop "
-                    f"{settings['crop_size']}, {settings['per_device_train_batch_size']} images a step, "
-                    f"{settings['dataloader_num_workers']} workers"
+                    f"scripts/benchmark_data.py, {describe(content['hardware'])}: {settings['model_name_or_path']}, "
+                    f"crop {settings['crop_size']}, {settings['per_device_train_batch_size']} images a step, "
+                    f"{settings['dataloader_num_workers']} workers that load"
                 ),
             )
         except (KeyError, TypeError) as error:

@@ -27,9 +27,17 @@ def read_coco_json(file: Path) -> dict[str, Any]:
 
 
 def require_folder(folder: Path, source: Path) -> None:
-    """Raises `FileNotFoundError` if `folder`, which belongs to `source`, does not exist."""
+    """Raises `FileNotFoundError` if `folder`, which belongs to `source`, does not exist; says what is there instead."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder (needed for {source}).")
+        raise FileNotFoundError(f"{folder}: no such folder (needed for {source}); {shown_content(folder.parent)}.")
+
+
+def shown_content(folder: Path) -> str:
+    """What lies next to a missing path, for a message: `FOLDER has: a, b`, of the nearest folder that exists."""
+    present = next(place for place in (folder, *folder.parents) if place.is_dir())
+    names = sorted(path.name for path in present.iterdir())
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    return f"{present} has: {shown or 'nothing'}"
 
 
 def require_files(folder: Path, names: list[str], source: Path) -> None:
