@@ -126,7 +126,7 @@ def test_checkpoints_of_one_name_are_called_by_their_paths(tmp_path: Path) -> No
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """What the command says on stderr when it ends with code 2."""
     with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments], checkpoint=CHECKPOINT)
+        main([str(argument) for argument in arguments])
     assert stop.value.code == 2
     return capsys.readouterr().err
 
@@ -169,7 +169,7 @@ def test_a_missing_gradio_is_named(capsys: pytest.CaptureFixture[str], monkeypat
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("put") / "space"
-    main(["--space", str(folder)], checkpoint=CHECKPOINT, examples=[PHOTO])
+    main(["--space", str(folder)])
     return folder
 
 
@@ -190,6 +190,7 @@ def test_a_space_has_front_matter_requirements_and_all_files(space: Path) -> Non
 def test_a_space_is_not_written_over_other_files(capsys: pytest.CaptureFixture[str], space: Path) -> None:
     assert "is not empty" in failure(capsys, "--space", space)
     assert "Cannot write into" in failure(capsys, "--space", space / "app.py" / "below")
+    assert "no folder" in failure(capsys, "--space", space / "new", "--checkpoint", "name/on-the-hub")
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ LIBRARY_COMMANDS = (
     LibraryCommand("check-data", "data.checker.command", "train", "Look for faults in a panoptic dataset."),
     LibraryCommand("convert", "conversion.command", "train", "Convert an official YOSO checkpoint."),
     LibraryCommand("export", "export.command", "export", "Export a checkpoint to ONNX, checked against torch."),
+    LibraryCommand("demo", "web_demo.command", "demo", "Serve a web page that segments photos."),
     LibraryCommand("benchmark", "benchmark.command", "benchmark", "Measure speed, memory and agreement."),
 )
 

@@ -1,4 +1,4 @@
-"""The command of the web demo: `scripts/demo_app.py`."""
+"""The command of the web demo: `yoso demo` and `scripts/demo_app.py`."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..inference import MissingPackageError, YosoError
+from ..inference import MissingPackageError, YosoError, default_checkpoint, demo_photo
 from .results import load_predictors
 from .space import write_space
 
@@ -20,10 +20,13 @@ MAX_UPLOAD = "50mb"
 EXIT_ERROR = 2
 
 
-def parse_arguments(arguments: Sequence[str] | None, prog: str | None, checkpoint: str | Path) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     parser.add_argument(
-        "--checkpoint", nargs="+", default=[str(checkpoint)], help="Model folders to choose from (%(default)s)."
+        "--checkpoint",
+        nargs="+",
+        metavar="FOLDER",
+        help="Models to choose from; by default the small one that comes with the package.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: reachable from other machines (%(default)s).")
     parser.add_argument("--port", type=int, default=PORT, help="(%(default)s)")
@@ -33,27 +36,16 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None, checkpoin
     return parser.parse_args(arguments)
 
 
-def main(
-    argv: Sequence[str] | None = None,
-    prog: str | None = None,
-    *,
-    checkpoint: str | Path,
-    examples: Sequence[str | Path] = (),
-) -> None:
-    """
-    Runs the command with the arguments `argv`, by default those of this process; ends it with code 2 on an error.
-
-    Args:
-        checkpoint: model folder without `--checkpoint`.
-        examples: photos that the page offers.
-    """
-    arguments = parse_arguments(argv, prog, checkpoint)
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Runs the command, called `prog`, with the arguments `argv`; by default those of this process."""
+    arguments = parse_arguments(argv, prog)
     try:
+        checkpoints = arguments.checkpoint or [str(default_checkpoint())]
         if arguments.space:
-            write_space(arguments.space, arguments.checkpoint, examples)
+            write_space(arguments.space, checkpoints, [demo_photo()])
             print(f"Wrote {arguments.space}. Upload it: hf upload USER/NAME {arguments.space} . --repo-type space")
         else:
-            serve(arguments, examples)
+            serve(arguments, checkpoints)
     except (YosoError, OSError, ValueError, RuntimeError) as error:
         if arguments.debug:
             traceback.print_exc()
@@ -61,7 +53,7 @@ def main(
         raise SystemExit(EXIT_ERROR) from None
 
 
-def serve(arguments: argparse.Namespace, examples: Sequence[str | Path]) -> None:
+def serve(arguments: argparse.Namespace, checkpoints: Sequence[str]) -> None:
     """Loads the checkpoints and answers until Ctrl-C."""
     check_address(arguments.host, arguments.port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -74,7 +66,8 @@ def serve(arguments: argparse.Namespace, examples: Sequence[str | Path]) -> None
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    app = build_app(load_predictors(arguments.checkpoint, arguments.device), examples)
+    predictors = load_predictors(checkpoints, arguments.device)
+    app = build_app(predictors, [demo_photo()])
     app.launch(
         server_name=arguments.host,
         server_port=arguments.port,
@@ -83,7 +76,7 @@ def serve(arguments: argparse.Namespace, examples: Sequence[str | Path]) -> None
         quiet=True,
         prevent_thread_lock=True,
     )
-    print(f"Serving http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    print(f"Serving {', '.join(predictors)} at http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
     app.block_thread()
 
 

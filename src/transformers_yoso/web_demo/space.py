@@ -2,13 +2,13 @@
 
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from string import Template
 
 from packaging.requirements import Requirement
 
-from ..inference import OutputError, YosoError
+from ..inference import CheckpointError, MissingPackageError, OutputError, YosoError
 from ..inference.checkpoint import load_checkpoint
 from ..inference.errors import one_line
 
@@ -41,13 +41,17 @@ def write_space(folder: Path, checkpoints: Sequence[str], examples: Sequence[str
 
     Raises:
         OutputError: the folder is there already and not empty, or cannot be written.
-        CheckpointError: no checkpoint, or one of another model.
+        CheckpointError: no checkpoint folder, or one of another model.
+        MissingPackageError: Gradio is not installed.
         YosoError: two checkpoint folders have the same name.
     """
+    gradio_version = installed_gradio()
     names = [Path(checkpoint).name for checkpoint in checkpoints]
     if len(set(names)) < len(names):
         raise YosoError(f"The checkpoint folders of a Space need different names, but these are {', '.join(names)}.")
     for checkpoint in checkpoints:
+        if not Path(checkpoint).is_dir():
+            raise CheckpointError(f"A Space needs checkpoint folders, but there is no folder {checkpoint}.")
         load_checkpoint(checkpoint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,10 +63,18 @@ def write_space(folder: Path, checkpoints: Sequence[str], examples: Sequence[str
             raise
         raise OutputError(f"Cannot write into {folder} ({one_line(error)}).") from error
     readme = Template((Path(__file__).parent / "space_readme.md").read_text(encoding="utf-8"))
-    front = readme.substitute(gradio_version=version("gradio"))
+    front = readme.substitute(gradio_version=gradio_version)
     (folder / "README.md").write_text(front, encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
     (folder / "app.py").write_text(APP, encoding="utf-8")
+
+
+def installed_gradio() -> str:
+    """Its version."""
+    try:
+        return version("gradio")
+    except PackageNotFoundError as error:
+        raise MissingPackageError("A Space needs gradio: pip install 'transformers-yoso[demo]'") from error
 
 
 def copy_files(folder: Path, checkpoints: Sequence[str], examples: Sequence[str | Path]) -> None:
