@@ -19,7 +19,8 @@ help:
 	@echo "make demo       install, then segment $(IMAGE) with $(CHECKPOINT)"
 	@echo "                (another photo: make demo IMAGE=photo.jpg OUTPUT=overlay.png)"
 	@echo "make test       install, check style, run the tests"
-	@echo "make test-slow  install, run the slow tests (training to overfit, large backbones)"
+	@echo "make test-slow  install, run the slow tests (trainings, large backbones, notebooks, README,"
+	@echo "                web page: apt-get install chromium chromium-driver)"
 	@echo "make lint       check style;  make format: mend it"
 	@echo "make clean      remove $(VENV), caches and outputs"
 
