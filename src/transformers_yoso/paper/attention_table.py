@@ -44,7 +44,7 @@ def attention_table(rounds: int) -> Table:
             "paper, M": ATTENTION_OPERATIONS[name] / 1e6,
             "formula, M": ATTENTION_FORMULAS[name](*size) / 1e6,
             "counted, M": count_operations(module, queries, values) / 1e6,
-            "parameters, M": sum(parameter.numel() for parameter in module.parameters()) / 1e6,
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "latency, ms": summarise(times[name])["median_ms"],
             "times SDCA's operations": ATTENTION_FORMULAS[name](*size) / sdca_operations(*size),
             "times SDCA's latency": median_ratio(times[name], times["sdca"]),

@@ -81,7 +81,8 @@ def write_section(section: str, rounds: int, hardware: str, folder: Path) -> lis
 
 def hardware_of(environment: Mapping[str, Any]) -> str:
     """Processor and threads."""
-    return f"{environment['processor']}, {environment['threads']} threads"
+    threads = environment["threads"]
+    return f"{environment['processor']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def render(tables: Sequence[Table], environment: Mapping[str, Any], rounds: int) -> str:

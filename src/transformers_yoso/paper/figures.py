@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def new_figure(panels: int, height: float = 3.6) -> "tuple[Figure, Sequence[Axes]]":
-    """An empty picture with panels side by side."""
+def new_figure(columns: int, rows: int = 1, size: tuple[float, float] = (4.8, 3.6)) -> "tuple[Figure, Sequence[Axes]]":
+    """An empty picture with panels of a width and height in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.8 * panels + 0.6, height), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    figure = Figure(figsize=(size[0] * columns + 0.6, size[1] * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -62,22 +62,23 @@ def plot_reduction(table: Table, file: Path) -> None:
 
 def plot_sweeps(tables: Sequence[Table], hardware: str, file: Path) -> None:
     """Tables 7-10: operations of the decoder as bars, frames per second as a line."""
-    figure, panels = new_figure(len(tables), 3.2)
+    figure, panels = new_figure(columns=2, rows=len(tables) // 2, size=(4.8, 2.8))
     for axes, table in zip(panels, tables, strict=True):
         symbol = next(iter(table.rows[0]))
         names = [row[symbol].partition(" ")[0] for row in table.rows]
         axes.bar(names, [row["decoder, G"] for row in table.rows], color="#c7d5e8")
         axes.set(xlabel=table.title.partition(": ")[2], ylabel="decoder, G multiply-adds")
         speed = axes.twinx()
-        speed.plot(names, [row["FPS"] for row in table.rows], color="#f58518", marker="o")
-        speed.set(ylabel="FPS", ylim=(0, None))
+        frames_per_second = [row["FPS"] for row in table.rows]
+        speed.plot(names, frames_per_second, color="#f58518", marker="o")
+        speed.set(ylim=(0, 1.25 * max(frames_per_second)))
+        speed.set_ylabel("FPS", color="#f58518")
     save(figure, f"Tables 7-10; speed on {hardware}", file)
 
 
 def plot_model_times(table: Table, hardware: str, file: Path) -> None:
     """Time by part, stacked."""
-    figure, (axes,) = new_figure(1)
-    figure.set_size_inches(8, 3.6)
+    figure, (axes,) = new_figure(1, size=(7.4, 3.6))
     names = [row["model, test size"] for row in table.rows]
     left = [0.0] * len(names)
     for part in PARTS:
@@ -95,8 +96,7 @@ def plot_model_times(table: Table, hardware: str, file: Path) -> None:
 
 def plot_quality_over_speed(table: Table, hardware: str, file: Path) -> None:
     """Figure 4, YOSO's points: the paper's PQ over the paper's speed and over ours."""
-    figure, (axes,) = new_figure(1)
-    figure.set_size_inches(8, 4.6)
+    figure, (axes,) = new_figure(1, size=(7.4, 4.6))
     qualities = [row["paper, PQ"] for row in table.rows]
     ours, theirs = ([row[column] for row in table.rows] for column in ("FPS", "paper, FPS"))
     for row, *speeds, quality in zip(table.rows, ours, theirs, qualities, strict=True):
@@ -106,5 +106,5 @@ def plot_quality_over_speed(table: Table, hardware: str, file: Path) -> None:
     axes.scatter(ours, qualities, color="#f58518", label=f"ours: {hardware}")
     axes.set(xscale="log", xlabel="frames per second", ylabel="PQ on val, the paper's")
     axes.margins(x=0.2, y=0.1)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     save(figure, "Figure 4: panoptic quality over speed", file)

@@ -8,6 +8,9 @@ from typing import Any
 
 from ..model_card.markdown_tables import markdown_table
 
+PAPER = "paper"
+"""Columns whose names start so hold published numbers."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -30,8 +33,9 @@ class Table:
     def markdown(self) -> str:
         """Heading, table, picture and notes."""
         columns = list(self.rows[0])
-        table = markdown_table(columns, [[format_value(row[column]) for column in columns] for row in self.rows])
-        pictures = [f"![{self.title}]({picture})" for picture in self.pictures]
+        cells = [[format_value(row[column], column.startswith(PAPER)) for column in columns] for row in self.rows]
+        table = markdown_table(columns, cells)
+        pictures = [f"![{Path(picture).stem}]({picture})" for picture in self.pictures]
         notes = ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n\n".join([f"## {self.title}", table, *pictures, *notes])
 
@@ -43,11 +47,11 @@ class Table:
             writer.writerows(self.rows)
 
 
-def format_value(value: Any) -> str:
-    """Numbers with as many digits as a reader needs; nothing for `None`."""
+def format_value(value: Any, as_given: bool = False) -> str:
+    """Numbers with as many digits as a reader needs, or as many as they are given with; nothing for `None`."""
     if value is None:
         return ""
     if isinstance(value, float):
-        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
-        return f"{value:.{digits}f}"
+        digits = next((count for count, least in enumerate((1000, 10, 1)) if abs(value) >= least), 3)
+        return f"{value:g}" if as_given else f"{value:.{digits}f}"
     return str(value)
