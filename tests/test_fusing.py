@@ -17,8 +17,8 @@ from transformers_yoso import YosoForUniversalSegmentation, YosoImageProcessor, 
 from transformers_yoso.models.inference_form import TRANSFORMATIONS
 
 SIZE = (64, 96)
-EACH_ALONE = [{name} for name in TRANSFORMATIONS]
-ALL_BUT_ONE = [set(TRANSFORMATIONS) - {name} for name in TRANSFORMATIONS]
+EACH_ALONE = [[name] for name in TRANSFORMATIONS]
+ALL_BUT_ONE = [[other for other in TRANSFORMATIONS if other != name] for name in TRANSFORMATIONS]
 
 
 @torch.no_grad()
@@ -63,7 +63,7 @@ def double_model() -> YosoForUniversalSegmentation:
 # Equality
 
 
-@pytest.mark.parametrize("names", [None, *EACH_ALONE, *ALL_BUT_ONE, set()], ids=str)
+@pytest.mark.parametrize("names", [None, *EACH_ALONE, *ALL_BUT_ONE, []], ids=str)
 def test_every_transformation_gives_equal_outputs(double_model: YosoForUniversalSegmentation, names) -> None:
     torch.manual_seed(0)
     fused = copy.deepcopy(double_model).fuse(names)
