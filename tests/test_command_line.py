@@ -208,7 +208,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_info_tells_of_checkpoint_labels_versions_and_devices() -> None:
     done = yoso("info")
     assert done.exit_code == 0, done.output
-    for line in (str(CHECKPOINT), "tf_efficientnet_lite0", "thing  window", "stuff  facade", "threshold 0.3", "cpu:"):
+    threshold = json.loads((CHECKPOINT / "preprocessor_config.json").read_text())["threshold"]
+    names = ("tf_efficientnet_lite0", "thing  window", "stuff  facade", f"threshold {threshold}", "cpu:")
+    for line in (str(CHECKPOINT), *names):
         assert line in done.stdout
     import torch
 

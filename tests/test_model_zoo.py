@@ -1,6 +1,5 @@
 """Every command of the model-zoo pages runs, on tiny data in the datasets' official layouts and made-up weights."""
 
-import ast
 import json
 import re
 import runpy
@@ -17,6 +16,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
+from official_checkpoint import write_official_checkpoint
 from official_folders import make_official_folder
 from tiny_yoso import tiny_model
 from training_runs import ROOT, TINY_NETWORK, launch
@@ -79,16 +79,6 @@ def check_or_train(arguments: list[str], num_processes: int, run: bool) -> None:
     assert parsed.optimization.total_train_batch_size == 16 and parsed.model.backbone == "resnet50"
     if run:
         run_script("train.py", [*arguments, *TINY_TRAINING])
-
-
-def write_official_checkpoint(dataset: str, reference: Path, file: Path) -> None:
-    """A file with the true names and shapes, and small random weights."""
-    torch.manual_seed(0)
-    rows = (line.split("\t") for line in (reference / f"official_keys_r50_{dataset}.txt").read_text().splitlines())
-    tensors = {
-        key: (0.02 * torch.rand(ast.literal_eval(shape))).to(getattr(torch, dtype)) for key, shape, dtype, _ in rows
-    }
-    torch.save({"model": tensors}, file)
 
 
 @pytest.fixture

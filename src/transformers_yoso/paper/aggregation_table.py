@@ -50,6 +50,6 @@ def aggregation_table(rounds: int, image_size: int = IMAGE_SIZE) -> Table:
         "The paper's IFA has no bias; ours has the learned bias of the released CFA, which adds 1 an entry, "
         f"{AGGREGATION_DIM * side * side / 1e9:.3f} G. The released CFA counts a sum over four levels and no bias, "
         "ours three sums and the bias: the same number.",
-        f"The paper's ratio {AGGREGATION_SPEEDUP} is of a V100.",
+        f"The paper's ratio {AGGREGATION_SPEEDUP} is of other hardware, a GPU.",
     ]
     return Table("table_5_aggregation", "Table 5: aggregation", rows, notes)

@@ -6,7 +6,7 @@ AGGREGATION_OPERATIONS = {"ifa": 16.6e9, "cfa": 2.1e9}
 """Table 5, at 1024 x 1024 pixels: `demo/neck_Latency_and_FLOPs.ipynb` counts levels of 256 x 256 to 32 x 32."""
 
 AGGREGATION_SPEEDUP = 2.6
-"""Table 5: latency of IFA by that of CFA on a V100."""
+"""Table 5: latency of IFA by that of CFA, on a GPU."""
 
 ATTENTION_OPERATIONS = {"mhca": 31.5e6, "sdca": 5.4e6, "dca": 15.5e6, "pdca": 5.2e6, "ddca": 0.3e6}
 """Table 6, at n=100, d=256, t=3; `demo/head_Latency_and_FLOPs.ipynb` counts them one by one."""
@@ -14,7 +14,7 @@ ATTENTION_OPERATIONS = {"mhca": 31.5e6, "sdca": 5.4e6, "dca": 15.5e6, "pdca": 5.
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """A line of the released model zoo, equal to the paper's Tables 1-4.
+    """A line of the released model zoo (README of the authors' repository).
 
     Attributes:
         dataset: a name among `DATASET_SPECS`.
