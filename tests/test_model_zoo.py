@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from huggingface_hub import ModelCard
 from safetensors.torch import save_file
