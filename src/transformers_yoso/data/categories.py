@@ -91,6 +91,13 @@ class CategoryTable:
     def num_labels(self) -> int:
         return len(self.id2label)
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """COCO's `categories`, in the order of the labels: what [`from_json`] reads."""
+        return [
+            {"id": category, "name": self.id2label[label], "isthing": int(label not in self.stuff_label_ids)}
+            for category, label in self.label_of_category.items()
+        ]
+
 
 def _stuff_ids(categories: Sequence[Mapping[str, Any]], source: str) -> set[int]:
     unmarked = [category["id"] for category in categories if "isthing" not in category]

@@ -42,7 +42,7 @@ def write_parquet_shards(
     if strangers := sorted(set(folder.glob(f"{split}-*.parquet")) - set(files)):
         raise ValueError(f"{folder} holds other shards of {split!r}, for example {strangers[0].name}; remove them.")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "categories.json").write_text(json.dumps(_categories(dataset)) + "\n", encoding="utf-8")
+    (folder / "categories.json").write_text(json.dumps(dataset.categories.to_json()) + "\n", encoding="utf-8")
     features = _features(dataset)
     for k, file in enumerate(files):
         rows = _rows(dataset, range(k * shard_size, min((k + 1) * shard_size, len(dataset))))
@@ -75,11 +75,3 @@ def _features(dataset: CocoPanopticDataset) -> Any:
             "image_id": datasets.Value(id_type),
         }
     )
-
-
-def _categories(dataset: CocoPanopticDataset) -> list[dict[str, Any]]:
-    table = dataset.categories
-    return [
-        {"id": category, "name": table.id2label[label], "isthing": int(label not in table.stuff_label_ids)}
-        for category, label in table.label_of_category.items()
-    ]

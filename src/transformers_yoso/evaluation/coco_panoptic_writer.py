@@ -57,18 +57,10 @@ class CocoPanopticWriter:
         """Writes the JSON file with the images of all processes; every process has to call it."""
         images, annotations = gather_object(self._images), gather_object(self._annotations)
         if accelerator.is_main_process:
-            labels = self.category_of_label.items()
             content = {
                 "images": sorted(images, key=lambda image: str(image["id"])),
                 "annotations": sorted(annotations, key=lambda annotation: str(annotation["image_id"])),
-                "categories": [
-                    {
-                        "id": category,
-                        "name": self.categories.id2label[label],
-                        "isthing": int(label not in self.categories.stuff_label_ids),
-                    }
-                    for label, category in labels
-                ],
+                "categories": self.categories.to_json(),
             }
             self.json_file.write_text(json.dumps(content) + "\n", encoding="utf-8")
         accelerator.wait_for_everyone()
