@@ -29,7 +29,8 @@ class FusingMixin:
 
         The weights stay as they are: parameters, `state_dict` and `save_pretrained` are those of the plain model. What
         is derived from them follows `to`, `half`, `load_state_dict` and the like; after changing weights in another
-        way, call `fuse` again. Hooks on inner modules do not run, and `feature_map` is `None` in the outputs.
+        way, call `fuse` again. Hooks on inner modules do not run, and `feature_map` is `None` in the outputs. What is
+        derived takes as much memory as the weights, on a CPU twice: once in oneDNN's layout.
 
         Args:
             transformations (`Collection[str]`, *optional*): Names among `TRANSFORMATIONS`; all if not given. Leaving

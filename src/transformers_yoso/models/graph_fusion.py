@@ -44,6 +44,7 @@ def inference_graph(module: nn.Module, batch_norm: bool, channels_last: bool, on
     if batch_norm:
         fold_batch_norms(graph_module)
     replace_convolutions(graph_module, channels_last, onednn)
+    overwrite_summands(graph_module)
     graph_module.delete_all_unused_submodules()
     graph_module.recompile()
     return freeze(graph_module.eval())
@@ -120,6 +121,24 @@ def replace_convolutions(graph_module: fx.GraphModule, channels_last: bool, oned
             followers[-1].replace_all_uses_with(node)
         for follower in reversed(followers):
             graph_module.graph.erase_node(follower)
+
+
+def overwrite_summands(graph_module: fx.GraphModule) -> None:
+    """Lets convolutions write over the maps that they add, where these are read for the last time."""
+    position = {node: index for index, node in enumerate(graph_module.graph.nodes)}
+
+    def makes_new_map(node: fx.Node) -> bool:
+        return node.op == "call_module" and type(graph_module.get_submodule(node.target)) is InferenceConv2d
+
+    for node in graph_module.graph.nodes:
+        if not makes_new_map(node) or len(node.args) != 2:
+            continue
+        features, summand = node.args
+        # Other readers may hand on the map itself or a view of it; a convolution does not.
+        readers = [user for user in summand.users if user is not node]
+        are_done = all(makes_new_map(reader) and position[reader] < position[node] for reader in readers)
+        if makes_new_map(summand) and are_done and features is not summand:
+            node.kwargs = {"overwrite": True}
 
 
 def is_plain_convolution(layer: nn.Module | None) -> bool:

@@ -1,5 +1,9 @@
 """Convolution of the inference form: folded norm, sum and activation in one pass over memory where the CPU can."""
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
@@ -14,6 +18,9 @@ ONEDNN_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
 """oneDNN's name and parameters of the activations that it applies while it writes a convolution's result."""
+
+NOMINAL_SIZE = (16, 16)
+"""Height and width of the map for which a weight is packed before the first input is seen."""
 
 
 def batch_norm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -57,7 +64,8 @@ class InferenceConv2d(nn.Module):
         activation (`nn.Module`, *optional*): One of `ONEDNN_ACTIVATIONS`.
         channels_last (`bool`): Keep the weights as NHWC.
         onednn (`bool`): On a CPU, in float32 and bfloat16, let oneDNN add and activate while it writes the
-            result. Never so in a compiled or exported graph or under autocast.
+            result, and keep the weights in oneDNN's layout too, or it would copy them into it at every call. Never so
+            in a compiled or exported graph or under autocast.
     """
 
     def __init__(
@@ -77,12 +85,23 @@ class InferenceConv2d(nn.Module):
         self.register_buffer("weight", weight.contiguous(memory_format=memory_format), persistent=False)
         self.register_buffer("bias", None if bias is None else bias.detach().clone(), persistent=False)
         self.onednn = onednn and onednn_computes(self.weight)
+        self._packed_weight, self._packed_for = None, 0
+        if self.onednn:
+            self._pack_weight((1, convolution.in_channels, *NOMINAL_SIZE))
 
-    def forward(self, features: Tensor, other: Tensor | None = None) -> Tensor:
-        """`(B, C_in, H, W)` and a summand of the result's shape -> `(B, C_out, H', W')`."""
+    def forward(self, features: Tensor, other: Tensor | None = None, overwrite: bool = False) -> Tensor:
+        """
+        Args:
+            features (`Tensor` of shape `(B, C_in, H, W)`).
+            other (`Tensor` of shape `(B, C_out, H', W')`, *optional*): Summand.
+            overwrite (`bool`): Nobody reads `other` again, so the result may be written over it.
+
+        Returns:
+            `Tensor`: shape `(B, C_out, H', W')`.
+        """
         in_one_pass = self.onednn and features.dtype == self.weight.dtype and not needs_plain_operators()
         if in_one_pass and (other is None or other.shape == self._result_shape(features)):
-            return self._one_pass(features, other)
+            return self._one_pass(features, other, overwrite)
         if self.transposed:
             result = F.conv_transpose2d(
                 features, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups
@@ -98,22 +117,48 @@ class InferenceConv2d(nn.Module):
         sides = [(side + 2 * pad - gap * (taps - 1) - 1) // step + 1 for side, taps, step, pad, gap in geometry]
         return (len(features), len(self.weight), *sides)
 
-    def _one_pass(self, features: Tensor, other: Tensor | None) -> Tensor:
+    def _one_pass(self, features: Tensor, other: Tensor | None, overwrite: bool) -> Tensor:
+        if features.numel() > self._packed_for:
+            self._pack_weight(features.shape)
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         activation, scalars = ONEDNN_ACTIVATIONS[type(self.activation)]
         if self.transposed:
             geometry = (self.padding, self.output_padding, *geometry[1:])
             return torch.ops.mkldnn._convolution_transpose_pointwise(
-                features, self.weight, self.bias, *geometry, activation, scalars, ""
+                features, self._packed_weight, self.bias, *geometry, activation, scalars, ""
             )
         if other is None:
             return torch.ops.mkldnn._convolution_pointwise(
-                features, self.weight, self.bias, *geometry, activation, scalars, ""
+                features, self._packed_weight, self.bias, *geometry, activation, scalars, ""
             )
-        unary = None if activation == "none" else activation
+        sum_and_activation = ("add", 1.0, None if activation == "none" else activation, scalars, "")
+        if overwrite:
+            return torch.ops.mkldnn._convolution_pointwise_.binary(
+                other, features, self._packed_weight, self.bias, *geometry, *sum_and_activation
+            )
         return torch.ops.mkldnn._convolution_pointwise.binary(
-            features, other, self.weight, self.bias, *geometry, "add", 1.0, unary, scalars, ""
+            features, other, self._packed_weight, self.bias, *geometry, *sum_and_activation
         )
+
+    def _pack_weight(self, size: Sequence[int]) -> None:
+        """Copies the weight into the layout that oneDNN chooses for an input of this size.
+
+        For most other sizes it chooses the same; where not, it copies again at the call, and the result is right. So
+        this follows the largest input seen.
+        """
+        self._packed_weight = None  # frees the memory of the last copy first
+        geometry = (self.stride, self.dilation, self.groups, list(size))
+        if self.transposed:
+            self._packed_weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(
+                self.weight, self.padding, self.output_padding, *geometry
+            )
+        else:
+            self._packed_weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, self.padding, *geometry)
+        self._packed_for = math.prod(size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the packed weight, whose layout can be neither copied nor saved."""
+        return {**self.__dict__, "_packed_weight": None, "_packed_for": 0}
 
 
 def onednn_computes(weight: Tensor) -> bool:
