@@ -250,6 +250,19 @@ def test_inference_form_follows_the_weights() -> None:
         assert_equal_outputs(source.double(), other, pixel_values=pixel_values.double())
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_masks_of_the_last_stage_alone(fused: bool) -> None:
+    """They are those of all stages, of which the earlier ones are not kept."""
+    model = lively_model().base_model
+    model = model.fuse() if fused else model
+    with torch.no_grad():
+        every = model(torch.zeros(1, 3, *SIZE), output_hidden_states=True)
+        last = model(torch.zeros(1, 3, *SIZE), output_hidden_states=True, every_stage=False)
+    assert len(every.masks_queries_logits) == 1 + model.config.num_stages and len(last.masks_queries_logits) == 1
+    assert torch.equal(last.masks_queries_logits[0], every.masks_queries_logits[-1])
+    assert len(last.hidden_states) == 1 + model.config.num_stages
+
+
 def test_base_model_can_be_fused() -> None:
     torch.manual_seed(0)
     model, pixel_values = lively_model().model.double(), torch.randn(1, 3, *SIZE).double()

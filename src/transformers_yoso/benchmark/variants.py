@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..models.backbone import backbone_features
 from ..models.image_processing_yoso import YosoImageProcessor
+from ..models.inference_decoder import location_features
 from ..models.inference_form import TRANSFORMATIONS
 from ..models.modeling_outputs_yoso import YosoForUniversalSegmentationOutput
 from ..models.modeling_yoso import YosoForUniversalSegmentation
@@ -161,7 +162,7 @@ class PlainVariant(Variant):
         network = self.model.model
 
         def decode(features: Any) -> tuple[Tensor, Tensor]:
-            decoded = network.decoder(features)
+            decoded = network.decoder(features, every_stage=False)
             return self.model.class_branches[-1](decoded.kernels[-1]), decoded.mask_logits[-1]
 
         return {
@@ -210,7 +211,8 @@ class FusedVariant(PlainVariant):
             return form.features(network.backbone, pixel_values.contiguous(memory_format=torch.channels_last))
 
         def decode(aggregated: Tensor) -> tuple[Tensor, Tensor]:
-            decoded = form.decoder(network.decoder, aggregated)
+            features, size = location_features(aggregated), aggregated.shape[-2:]
+            decoded = form.decoder(network.decoder, features, size, every_stage=False)
             return self.model.class_branches[-1](decoded.kernels[-1]), decoded.mask_logits[-1]
 
         # The neck empties the list that it is given, to free the features early.

@@ -37,9 +37,12 @@ def mask_from_image_sizes(image_sizes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pad_to_divisor(pixel_values: Tensor) -> Tensor:
-    """Zero-pads `(B, 3, H, W)` right and bottom to multiples of the coarsest stride."""
+    """Zero-pads `(B, 3, H, W)` right and bottom to multiples of the coarsest stride. No copy if that is nothing."""
     height, width = pixel_values.shape[-2:]
-    return F.pad(pixel_values, (0, ceil_to_divisor(width) - width, 0, ceil_to_divisor(height) - height))
+    right, bottom = ceil_to_divisor(width) - width, ceil_to_divisor(height) - height
+    if not torch.compiler.is_compiling() and right == bottom == 0:  # a graph shall hold for every size
+        return pixel_values
+    return F.pad(pixel_values, (0, right, 0, bottom))
 
 
 def group_by_canvas(image_sizes: Tensor, batch_canvas: tuple[int, int]) -> dict[tuple[int, int], list[int]] | None:

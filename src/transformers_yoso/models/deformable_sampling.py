@@ -1,5 +1,6 @@
 """Modulated deformable convolution of the inference form: as `modulated_deform_conv2d`, with fewer passes over memory."""
 
+import copy
 import importlib
 from collections.abc import Callable
 
@@ -10,20 +11,26 @@ from torch import Tensor, nn
 from .inference_convolution import InferenceConv2d
 from .modulated_deformable_conv import ModulatedDeformableConv2d
 
+VECTOR_CHANNELS = 16
+"""Float32 numbers in a register of AVX-512: with 27 outputs the offset convolution takes longer than with 32."""
+
+CPU_PARTS = 2
+"""Parts of the output channels that are computed one after the other: the projected map is the largest of all maps."""
+
 
 def axis_neighbours(positions: Tensor, length: int, modulation: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The two pixels around each position on one axis: indices (int32) and weights, both of shape `(..., 2)`.
+    """The two pixels around each position `(..., taps)` on one axis: indices (int32) and weights, `(..., 2, taps)`.
 
     Weights are those of linear interpolation times the `modulation`. Pixels outside of `[0, length)` weigh 0 and have
     an index inside, also where the position is no finite number.
     """
     floor = positions.floor()
     high = positions - floor
-    weights = torch.stack((1 - high, high), dim=-1)
+    weights = torch.stack((1 - high, high), dim=-2)
     if modulation is not None:
-        weights = weights * modulation.unsqueeze(-1)
+        weights = weights * modulation.unsqueeze(-2)
     low_index = floor.int()
-    indices = torch.stack((low_index, low_index + 1), dim=-1)
+    indices = torch.stack((low_index, low_index + 1), dim=-2)
     inside = indices.clamp(0, length - 1)
     return inside, weights.masked_fill(indices != inside, 0.0)
 
@@ -37,7 +44,7 @@ def sampling_table(offsets: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]
 
     Returns:
         int32 rows of the projected map seen as `(B * H * W * taps, C_out)`, and weights, of shape
-        `(B * H * W, 4 * taps)`.
+        `(B * H * W, 4 * taps)`. The taps are the innermost axis, along which the CPU computes several at once.
     """
     batch_size, height, width, num_taps, _ = offsets.shape
     kernel_size = round(num_taps**0.5)
@@ -49,9 +56,9 @@ def sampling_table(offsets: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]
     x, x_weights = axis_neighbours(offsets[..., 1] + columns, width)
     integers = {"device": offsets.device, "dtype": torch.int32}
     image = torch.arange(batch_size, **integers).view(-1, 1, 1, 1, 1) * height
-    y = (y + image) * (width * num_taps) + torch.arange(num_taps, **integers).view(num_taps, 1)
-    indices = y.unsqueeze(-1) + (x * num_taps).unsqueeze(-2)
-    weights = y_weights.unsqueeze(-1) * x_weights.unsqueeze(-2)
+    y = (y + image) * (width * num_taps) + torch.arange(num_taps, **integers)
+    indices = y.unsqueeze(-2) + (x * num_taps).unsqueeze(-3)
+    weights = y_weights.unsqueeze(-2) * x_weights.unsqueeze(-3)
     return indices.view(-1, 4 * num_taps), weights.view(-1, 4 * num_taps)
 
 
@@ -65,6 +72,24 @@ def triton_sampler(weight: Tensor) -> Callable[[Tensor, Tensor, int], Tensor] | 
         return None
 
 
+def tap_projection(weight: Tensor) -> nn.Conv2d:
+    """The 1x1 convolution by which a kernel's `(C_out, C_in, k, k)` taps give `(k * k * C_out)` outputs, tap by tap."""
+    out_channels, in_channels, kernel_size, _ = weight.shape
+    projection = nn.Conv2d(in_channels, kernel_size**2 * out_channels, 1, bias=False, device="meta")
+    projection.weight = nn.Parameter(weight.permute(2, 3, 0, 1).reshape(-1, in_channels, 1, 1))
+    return projection
+
+
+def padded_outputs(convolution: nn.Conv2d) -> nn.Conv2d:
+    """The convolution with further outputs, all 0, up to a multiple of `VECTOR_CHANNELS`."""
+    missing = -convolution.out_channels % VECTOR_CHANNELS
+    padded = copy.deepcopy(convolution)
+    padded.weight = nn.Parameter(F.pad(convolution.weight.detach(), (0, 0, 0, 0, 0, 0, 0, missing)))
+    padded.bias = nn.Parameter(F.pad(convolution.bias.detach(), (0, missing)))
+    padded.out_channels += missing
+    return padded
+
+
 class InferenceDeformableConv2d(nn.Module):
     """[`ModulatedDeformableConv2d`] with the bias of a folded norm, without gradients.
 
@@ -76,34 +101,40 @@ class InferenceDeformableConv2d(nn.Module):
     ) -> None:
         super().__init__()
         weight = convolution.weight.detach()
-        out_channels, in_channels, self.kernel_size, _ = weight.shape
+        self.kernel_size = weight.shape[-1]
         self.num_taps = self.kernel_size**2
-        projection = nn.Conv2d(in_channels, self.num_taps * out_channels, 1, bias=False, device="meta")
-        projection.weight = nn.Parameter(weight.permute(2, 3, 0, 1).reshape(-1, in_channels, 1, 1))
-        self.projection = InferenceConv2d(projection, None, channels_last, onednn)
-        self.offset_conv = InferenceConv2d(convolution.offset_conv, None, channels_last, onednn)
+        self.sampler = triton_sampler(weight)
+        parts = [weight] if self.sampler is not None else weight.chunk(CPU_PARTS)
+        self.projections = nn.ModuleList(
+            InferenceConv2d(tap_projection(part), None, channels_last, onednn) for part in parts
+        )
+        self.offset_conv = InferenceConv2d(padded_outputs(convolution.offset_conv), None, channels_last, onednn)
         bias = getattr(convolution, "bias", None)
         self.register_buffer("bias", None if bias is None else bias.detach().clone(), persistent=False)
-        self.sampler = triton_sampler(weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """`(B, C_in, H, W)` -> `(B, C_out, H, W)`, laid out channels-last."""
-        offsets = self.offset_conv(features).permute(0, 2, 3, 1).contiguous()
-        projected = self.projection(features).permute(0, 2, 3, 1).contiguous()
+        offsets = self.offset_conv(features)[:, : 3 * self.num_taps].permute(0, 2, 3, 1).contiguous()
         if self.sampler is not None and not torch.compiler.is_exporting():
+            projected = self.projections[0](features).permute(0, 2, 3, 1).contiguous()
             sampled = self.sampler(projected, offsets, self.kernel_size)
         else:
-            sampled = self._sample(projected, offsets)
+            sampled = self._sample(features, offsets)
         if self.bias is not None:
-            sampled = sampled + self.bias.to(sampled.dtype)
+            sampled = sampled.add_(self.bias.to(sampled.dtype))
         return sampled.permute(0, 3, 1, 2)
 
-    def _sample(self, projected: Tensor, offsets: Tensor) -> Tensor:
-        """`sample_deformably` by torch's operators, see there."""
-        with torch.autocast(device_type=projected.device.type, enabled=False):
+    def _sample(self, features: Tensor, offsets: Tensor) -> Tensor:
+        """`sample_deformably` by torch's operators, see there, after the projection."""
+        with torch.autocast(device_type=features.device.type, enabled=False):
             offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))
             offsets, modulation = offsets.split((2 * self.num_taps, self.num_taps), dim=-1)
             indices, weights = sampling_table(offsets.unflatten(-1, (self.num_taps, 2)), modulation.sigmoid())
-            table = projected.flatten(0, 2).unflatten(-1, (self.num_taps, -1)).flatten(0, 1)
-            sampled = F.embedding_bag(indices, table, per_sample_weights=weights.to(table.dtype), mode="sum")
-        return sampled.unflatten(0, projected.shape[:3])
+        parts = [self._sum_of_taps(projection(features), indices, weights) for projection in self.projections]
+        sampled = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return sampled.unflatten(0, (len(features), *features.shape[-2:]))
+
+    def _sum_of_taps(self, projected: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+        """A part's `(B, taps * C, H, W)` and [`sampling_table`] -> `(B * H * W, C)`."""
+        table = projected.permute(0, 2, 3, 1).reshape(-1, projected.shape[1] // self.num_taps)
+        return F.embedding_bag(indices, table, per_sample_weights=weights.to(table.dtype), mode="sum")

@@ -38,28 +38,39 @@ class InferenceDecoder(nn.Module):
         self.register_buffer("location", location, persistent=False)
         self.register_buffer("proposals", proposals.to(location.dtype), persistent=False)
 
-    def forward(self, decoder: SeparableDynamicDecoder, aggregated: Tensor) -> DecoderOutput:
-        """The plain decoder and o `(B, C, h, w)` -> [`DecoderOutput`]."""
-        features = location_features(aggregated)
-        size, batch_size = aggregated.shape[-2:], len(aggregated)
-        mask_logits = torch.matmul(self.proposals.to(features.dtype), features.mT).unflatten(-1, size)
-        kernels = decoder.proposal_kernels.weight.flatten(1).expand(batch_size, -1, -1)
-        all_kernels, all_mask_logits, attentions = [kernels], [mask_logits], []
+    def forward(
+        self, decoder: SeparableDynamicDecoder, features: Tensor, size: tuple[int, int], every_stage: bool = True
+    ) -> DecoderOutput:
+        """
+        Args:
+            decoder (`SeparableDynamicDecoder`): In its plain form.
+            features (`Tensor` of shape `(B, h * w, C + 3)`): F, see [`location_features`].
+            size (`tuple[int, int]`): (h, w).
+            every_stage (`bool`): See [`SeparableDynamicDecoder.forward`].
+        """
+        kernels = decoder.proposal_kernels.weight.flatten(1).expand(len(features), -1, -1)
+        all_kernels, all_mask_logits, attentions = [kernels], [], []
+        all_mask_logits.append(torch.matmul(self.proposals.to(features.dtype), features.mT).unflatten(-1, size))
         for stage in decoder.active_stages:
-            hidden = self.pool(mask_logits, features)
+            hidden = self.pool(all_mask_logits[-1], features, overwrite=not every_stage)
+            if not every_stage:
+                all_mask_logits.clear()
             for block in stage.attention_blocks:
                 hidden = block(kernels, hidden)
             kernels, weights = stage.post_attention(hidden.to(kernels.dtype))
             mask_kernels = stage.mask_branch.mask_kernels(stage.mask_branch.layers(kernels)) @ self.location
-            mask_logits = torch.bmm(mask_kernels.to(features.dtype), features.mT).unflatten(-1, size)
             all_kernels.append(kernels)
-            all_mask_logits.append(mask_logits)
+            all_mask_logits.append(torch.bmm(mask_kernels.to(features.dtype), features.mT).unflatten(-1, size))
             attentions.append(weights)
         return DecoderOutput(tuple(all_kernels), tuple(all_mask_logits), tuple(attentions))
 
-    def pool(self, mask_logits: Tensor, features: Tensor) -> Tensor:
-        """[`PreAttention`] on F: mask logits `(B, N, h, w)` and F `(B, h * w, C + 3)` -> V `(B, N, d)`."""
-        hard_masks = (mask_logits > 0).to(features.dtype).flatten(2)
+    def pool(self, mask_logits: Tensor, features: Tensor, overwrite: bool = False) -> Tensor:
+        """[`PreAttention`] on F: mask logits `(B, N, h, w)` and F `(B, h * w, C + 3)` -> V `(B, N, d)`.
+
+        `overwrite` lets it write over the mask logits.
+        """
+        # 1 or 0 in the masks' dtype at once: a Boolean map on the way takes twice the time.
+        hard_masks = (mask_logits if overwrite else mask_logits.clone()).gt_(0).flatten(2)
         scale = POOLING_SCALE if features.dtype == torch.float16 else 1.0
         pooled = torch.bmm(hard_masks if scale == 1.0 else hard_masks * scale, features)
         pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))

@@ -13,16 +13,16 @@ from .backbone import backbone_features, channels_first
 from .feature_pyramid_aggregator import FeaturePyramidAggregator, append_coordinate_features
 from .graph_fusion import inference_graph
 from .inference_convolution import InferenceConv2d
-from .inference_decoder import InferenceDecoder
+from .inference_decoder import InferenceDecoder, location_features
 from .inference_neck import InferenceNeck
 from .separable_dynamic_decoder import DecoderOutput, SeparableDynamicDecoder
 
 TRANSFORMATIONS = {
     "batch_norm": "norms folded into the convolutions before them (backbone and neck)",
     "channels_last": "maps and weights laid out channels-last throughout",
-    "lean_sampling": "deformable sampling with int32 indices and few temporaries",
+    "lean_sampling": "deformable sampling with int32 indices, few temporaries, and projections by halves",
     "feature_map": "the d-channel feature map is never made: masks and pooled values come from the aggregated map",
-    "onednn": "on a CPU, sums and activations applied by the convolutions as they write their results",
+    "onednn": "on a CPU, sums and activations applied in place by the convolutions, whose weights stay in oneDNN's layout",
 }
 """What [`YosoModel.fuse`] can do, and what each is."""
 
@@ -37,7 +37,7 @@ class InferenceForm(nn.Module):
     Attributes:
         backbone: `(B, 3, H, W)` -> C2..C5, or `None` where the plain backbone, whose code cannot be traced, is used.
         neck: `[C2, ..., C5]` -> aggregated map; empties the list.
-        decoder: The plain decoder and the aggregated map -> [`DecoderOutput`]; `None` without "feature_map".
+        decoder: [`InferenceDecoder`]; `None` without "feature_map".
 
     Raises:
         ValueError: for an unknown name.
@@ -67,17 +67,21 @@ class InferenceForm(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, backbone: nn.Module, decoder: SeparableDynamicDecoder, pixel_values: Tensor
+        self, backbone: nn.Module, decoder: SeparableDynamicDecoder, pixel_values: Tensor, every_stage: bool = True
     ) -> tuple[Tensor | None, DecoderOutput]:
         """The plain parts and `(B, 3, H, W)` -> S `(B, d, h, w)`, or `None` with "feature_map", and the decoder's
-        outputs."""
+        outputs, see [`SeparableDynamicDecoder.forward`]."""
         if "channels_last" in self.transformations:
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-        aggregated = self.neck(self.features(backbone, pixel_values))
+        features = self.features(backbone, pixel_values)
+        del pixel_values  # the copy, if it is one
+        aggregated = self.neck(features)
         if self.decoder is not None:
-            return None, self.decoder(decoder, aggregated)
+            features, size = location_features(aggregated), aggregated.shape[-2:]
+            del aggregated  # takes as much memory as its copy
+            return None, self.decoder(decoder, features, size, every_stage)
         feature_map = self.location_conv(append_coordinate_features(aggregated))
-        return feature_map, decoder(feature_map)
+        return feature_map, decoder(feature_map, every_stage)
 
     def features(self, backbone: nn.Module, pixel_values: Tensor) -> list[Tensor]:
         """C2..C5 of the images."""

@@ -36,7 +36,7 @@ class InferenceUpsampling(nn.Sequential):
         onednn: bool = True,
     ) -> None:
         upsampling = copy.deepcopy(upsampling)
-        activation = nn.ReLU()
+        activation = nn.ReLU(inplace=True)
         deformable_conv, deformable_norm = upsampling.deformable_conv, upsampling.deformable_norm
         if lean_sampling:
             if batch_norm:
@@ -94,11 +94,11 @@ class InferenceNeck(nn.Module):
         coarse = []
         for index in (2, 1, 0):
             coarse.append(level if self.level_convs is None else self.level_convs[index + 1](level))
-            level = self.lateral_convs[index](features.pop(), self.upsamplings[index](level))
+            level = self.lateral_convs[index](features.pop(), self.upsamplings[index](level), overwrite=True)
         if self.level_convs is None:
             return self.output_conv(self.aggregation([level, *coarse[::-1]]))
         # Only now, as the upsampled maps are large.
         total = upsample(coarse.pop(), size)
         while coarse:
             total = total.add_(upsample(coarse.pop(), size))
-        return self.output_conv(self.level_convs[0](level, total))
+        return self.output_conv(self.level_convs[0](level, total, overwrite=True))

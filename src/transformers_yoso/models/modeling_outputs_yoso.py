@@ -16,7 +16,8 @@ class YosoModelOutput(ModelOutput):
         feature_map (`Tensor` of shape `(B, d, h, w)`, *optional*): S, the output of the feature pyramid aggregator;
             `None` from a fused model, which does not make it.
         kernels (T + 1 tensors of shape `(B, N, d)`): Kernels of each stage, the proposal kernels first.
-        masks_queries_logits (T + 1 tensors of shape `(B, N, h, w)`): Mask logits of each stage.
+        masks_queries_logits (T + 1 tensors of shape `(B, N, h, w)`): Mask logits of each stage, or the last of them
+            alone.
         image_sizes (`Tensor` of shape `(B, 2)`, *optional*): Height and width in pixels of each image inside of the
             padded input, from `pixel_mask`; `None` if nothing says that there is padding.
         hidden_states (T + 1 tensors, *optional*): `kernels`, if `output_hidden_states`.

@@ -161,6 +161,7 @@ class YosoModel(YosoPreTrainedModel):
         pixel_mask: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        every_stage: bool = True,
         **kwargs: object,
     ) -> YosoModelOutput:
         """
@@ -171,6 +172,7 @@ class YosoModel(YosoPreTrainedModel):
                 unless compiled, each image is computed on its own canvas, so that its result does not depend on the
                 padding. In training and under `torch.compile` the whole batch is one canvas, as in the released code.
             output_hidden_states, output_attentions (`bool`, *optional*): Defaults: those of the config.
+            every_stage (`bool`): Return the mask logits of every stage, not of the last alone, which takes less memory.
 
         Raises:
             ValueError: if the shapes do not fit.
@@ -197,7 +199,10 @@ class YosoModel(YosoPreTrainedModel):
                     "`pixel_mask` must be a rectangle of ones from the top left; pad right and bottom only."
                 )
             groups = group_by_canvas(image_sizes, tuple(padded.shape[-2:]))
-        outputs = self._forward_canvas(padded) if groups is None else self._forward_groups(padded, groups)
+        if groups is None:
+            outputs = self._forward_canvas(padded, every_stage)
+        else:
+            outputs = self._forward_groups(padded, groups, every_stage)
 
         outputs.image_sizes = image_sizes
         if output_hidden_states if output_hidden_states is not None else self.config.output_hidden_states:
@@ -206,12 +211,12 @@ class YosoModel(YosoPreTrainedModel):
             outputs.attentions = None
         return outputs
 
-    def _forward_canvas(self, pixel_values: Tensor) -> YosoModelOutput:
+    def _forward_canvas(self, pixel_values: Tensor, every_stage: bool) -> YosoModelOutput:
         if self.inference_form is not None:
-            feature_map, decoded = self.inference_form(self.backbone, self.decoder, pixel_values)
+            feature_map, decoded = self.inference_form(self.backbone, self.decoder, pixel_values, every_stage)
         else:
             feature_map = self.feature_pyramid_aggregator(backbone_features(self.backbone, pixel_values))
-            decoded = self.decoder(feature_map)
+            decoded = self.decoder(feature_map, every_stage)
         return YosoModelOutput(
             last_hidden_state=decoded.kernels[-1],
             feature_map=feature_map,
@@ -220,11 +225,13 @@ class YosoModel(YosoPreTrainedModel):
             attentions=decoded.attentions,
         )
 
-    def _forward_groups(self, pixel_values: Tensor, groups: dict[tuple[int, int], list[int]]) -> YosoModelOutput:
+    def _forward_groups(
+        self, pixel_values: Tensor, groups: dict[tuple[int, int], list[int]], every_stage: bool
+    ) -> YosoModelOutput:
         size = tuple(length // MASK_STRIDE for length in pixel_values.shape[-2:])
         order = torch.tensor([*chain.from_iterable(groups.values())], device=pixel_values.device).argsort()
         parts = [
-            self._forward_canvas(pixel_values[indices, :, : canvas[0], : canvas[1]])
+            self._forward_canvas(pixel_values[indices, :, : canvas[0], : canvas[1]], every_stage)
             for canvas, indices in groups.items()
         ]
 
@@ -300,15 +307,16 @@ class YosoForUniversalSegmentation(YosoPreTrainedModel):
             check_labels(mask_labels, class_labels, pixel_values.shape, self.config.num_labels)
             if point_seeds is not None and len(point_seeds) != len(pixel_values):
                 raise ValueError(f"{len(pixel_values)} images need as many `point_seeds`, got {len(point_seeds)}.")
+        every_stage = self.training or has_labels or bool(output_auxiliary_logits)
         outputs = self.model(
             pixel_values,
             pixel_mask=pixel_mask,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            every_stage=every_stage,
             return_dict=True,
         )
 
-        every_stage = self.training or has_labels or bool(output_auxiliary_logits)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_fused):
             class_logits = self._class_logits(outputs.kernels, every_stage)
         loss_dict = None

@@ -71,7 +71,7 @@ class DecoderOutput:
     """What the decoder gives, stage by stage; T is the number of stages that ran.
 
     kernels: T + 1 tensors `(B, N, d)`, the proposal kernels first.
-    mask_logits: T + 1 tensors `(B, N, h, w)`, those of the proposal kernels first.
+    mask_logits: T + 1 tensors `(B, N, h, w)`, those of the proposal kernels first; or the last of them alone.
     attentions: T tensors `(B, heads, N, N)`, or `None` each.
     """
 
@@ -100,12 +100,19 @@ class SeparableDynamicDecoder(nn.Module):
         check_num_inference_stages(number, len(self.stages))
         return tuple(self.stages)[:number]
 
-    def forward(self, features: Tensor) -> DecoderOutput:
-        """Feature map S `(B, d, h, w)` -> [`DecoderOutput`]."""
+    def forward(self, features: Tensor, every_stage: bool = True) -> DecoderOutput:
+        """
+        Args:
+            features (`Tensor` of shape `(B, d, h, w)`): Feature map S.
+            every_stage (`bool`): Return the mask logits of every stage, not of the last alone, which without gradients
+                takes less memory.
+        """
         mask_logits = self.proposal_kernels(features)
         kernels = self._proposal_kernels_of(features).expand(features.shape[0], -1, -1)
         all_kernels, all_mask_logits, attentions = [kernels], [mask_logits], []
         for stage in self.active_stages:
+            if not every_stage:
+                all_mask_logits.clear()
             kernels, mask_logits, weights = stage(kernels, mask_logits, features)
             all_kernels.append(kernels)
             all_mask_logits.append(mask_logits)

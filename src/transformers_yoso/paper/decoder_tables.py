@@ -11,7 +11,7 @@ from ..benchmark.measure import POST_PROCESSING
 from ..benchmark.random_model import blob_logits, coco_config, coco_image_processor, random_model
 from ..benchmark.timing import summarise, time_interleaved
 from ..models.configuration_yoso import YosoConfig
-from ..models.inference_decoder import InferenceDecoder
+from ..models.inference_decoder import InferenceDecoder, location_features
 from ..models.modeling_outputs_yoso import YosoForUniversalSegmentationOutput
 from ..models.modeling_yoso import ClassBranch, YosoForUniversalSegmentation
 from ..models.separable_dynamic_decoder import SeparableDynamicDecoder
@@ -72,7 +72,12 @@ class DecoderCase:
     def inference(self, location_conv: nn.Conv2d, aggregated: Tensor) -> Callable[[], Tensor]:
         """The inference form of the decoder and the class branch of its last stage."""
         inference = InferenceDecoder(self.decoder, location_conv)
-        return lambda: self.class_branches[-1](inference(self.decoder, aggregated).kernels[-1])
+
+        def run() -> Tensor:
+            features, size = location_features(aggregated), aggregated.shape[-2:]
+            return self.class_branches[-1](inference(self.decoder, features, size, every_stage=False).kernels[-1])
+
+        return run
 
     def post_processing(self, canvas: Size) -> Callable[[], Any]:
         """Post-processing of as many queries as the decoder has, of which 20 are kept."""
