@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from transformers_yoso.visualization import class_color, coco_colors, draw_panoptic
-from transformers_yoso.visualization.colors import segment_colors, shade_color
+from transformers_yoso.visualization.colors import segment_colors, shade_color, srgb_to_oklab
 from transformers_yoso.visualization.label_placement import label_texts, place_labels
+from transformers_yoso.visualization.legend import legend_entries
 from transformers_yoso.visualization.lettering import chip_box as box_of
 from transformers_yoso.visualization.lettering import overlap as boxes_overlap
 from transformers_yoso.visualization.segment_maps import outline_mask, segment_rows
@@ -59,6 +60,17 @@ def test_instances_of_a_class_have_different_shades_of_one_hue() -> None:
     assert to_own < np.linalg.norm(others - shades[0], axis=1).mean()
 
 
+def test_no_shade_has_the_hue_of_another_of_ten_classes() -> None:
+    def hue(label_id: int, instance: int = 0) -> complex:
+        direction = complex(*srgb_to_oklab(class_color(label_id, instance))[1:])
+        return direction / abs(direction)
+
+    for label_id in range(10):
+        for instance in range(30):
+            distances = [abs(hue(label_id, instance) - hue(other)) for other in range(10)]
+            assert np.argmin(distances) == label_id, (label_id, instance)
+
+
 def test_a_given_instance_number_fixes_the_shade_whatever_else_is_there() -> None:
     alone = segment_colors([{"label_id": 5, "instance": 7}])
     among_others = segment_colors([{"label_id": 5}, {"label_id": 5, "instance": 7}, {"label_id": 9}])
@@ -91,6 +103,14 @@ def test_legend_is_a_strip_under_the_photo_with_each_class_and_its_color(
     assert class_color(1) not in strip
     nothing = draw_panoptic(photo, segmentation, [], ID2LABEL, legend=True)
     assert nothing.size == (200, 60)
+
+
+def test_legend_gives_the_share_of_all_pixels_also_of_a_tiny_class() -> None:
+    rows = np.zeros((100, 100), dtype=np.uint16)
+    rows[:50], rows[60:70, :], rows[99, :3] = 1, 2, 3
+    infos = [{"label_id": 0}, {"label_id": 0}, {"label_id": 2}]
+    texts = [text for text, _ in legend_entries(rows, infos, ID2LABEL, None)]
+    assert texts == ["sky 60%", "car <1%"]
 
 
 def test_legend_of_many_classes_wraps_and_stays_as_wide_as_the_photo() -> None:
