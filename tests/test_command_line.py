@@ -205,6 +205,16 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in debugged.stderr and debugged.stderr.endswith(plain.stderr)
 
 
+def test_debug_shows_the_tracebacks_of_failed_inputs(half_photo: Path) -> None:
+    inputs = (half_photo, "nowhere.jpg", "77")
+    plain, debugged = predict(*inputs), predict(*inputs, "--debug")
+    assert plain.exit_code == debugged.exit_code == 1
+    assert "Traceback" not in plain.output
+    assert debugged.stderr.count("\nImageReadError: ") + debugged.stderr.count(".ImageReadError: ") == 1
+    assert ".MissingFileError: " in debugged.stderr and ".CameraError: " in debugged.stderr
+    assert debugged.stderr.endswith(plain.stderr[plain.stderr.index("error: ") :])
+
+
 def test_info_tells_of_checkpoint_labels_versions_and_devices() -> None:
     done = yoso("info")
     assert done.exit_code == 0, done.output
@@ -254,6 +264,7 @@ class TestVideo:
             (["nowhere.mp4"], "no file nowhere.mp4"),
             (["77"], "no camera 77"),
             ([clip, "--codec", "nosuch"], "no encoder 'nosuch'"),
+            ([clip, "--codec", "aac"], "'aac' is for audio"),
         ]
         for arguments, message in cases:
             done = predict(*arguments)

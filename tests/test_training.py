@@ -58,6 +58,20 @@ def test_checkpoint_for_other_classes_gets_a_new_classifier(photos, tmp_path, sh
     assert list(processor.label_ids_to_fuse) == coco.stuff_label_ids
 
 
+def test_fine_tuning_keeps_the_thresholds_of_its_checkpoint_but_for_those_given(photos, tmp_path):
+    run = small_run(tmp_path)
+    YosoImageProcessor(threshold=0.25, overlap_mask_area_threshold=0.6).save_pretrained(tmp_path)
+    thresholds = []
+    for arguments in (
+        ModelArguments(model_name_or_path=str(tmp_path)),
+        ModelArguments(model_name_or_path=str(tmp_path), object_threshold=0.0),
+        ModelArguments(backbone="test_resnet"),
+    ):
+        processor = build_image_processor(arguments, run.data, photos.categories)
+        thresholds.append((processor.threshold, processor.overlap_mask_area_threshold))
+    assert thresholds == [(0.25, 0.6), (0.0, 0.6), (0.5, 0.8)]
+
+
 class TruthProcessor(YosoImageProcessor):
     """Answers with the true segments, so that evaluation's own path from dataset to scores is what is tested."""
 

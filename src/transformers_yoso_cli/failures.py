@@ -1,5 +1,7 @@
 """Inputs that gave no result: a warning at once, a list at the end."""
 
+import traceback
+
 import typer
 
 from transformers_yoso.inference import YosoError
@@ -13,14 +15,17 @@ class Failures:
 
     Args:
         num_inputs: of the run; a single one needs no list and no warning before its error.
+        debug: whether to show the traceback of each on stderr.
     """
 
-    def __init__(self, num_inputs: int):
-        self.num_inputs = num_inputs
+    def __init__(self, num_inputs: int, debug: bool):
+        self.num_inputs, self.debug = num_inputs, debug
         self._messages: list[str] = []
 
     def add(self, source: str, error: YosoError) -> None:
         """Notes an input with what is wrong with it."""
+        if self.debug:
+            traceback.print_exception(error)
         text = " ".join(str(error).split())
         self._messages.append(text if source in text else f"{source}: {text}")
         if self.num_inputs > 1:

@@ -71,9 +71,9 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """
-    Segment photos, videos or a camera, which is read until Ctrl-C.
+    Segment photos, videos or a camera.
 
-    Goes on over files that cannot be read and lists them at the end. Exit code: 0 if all went well, 1 if some failed,
+    A camera is read until Ctrl-C. Goes on over files that cannot be read and lists them at the end. Exit code: 0 if all went well, 1 if some failed,
     2 if something stopped the whole run.
     """
     options = PredictOptions(
@@ -95,5 +95,5 @@ def predict(
     with errors_in_one_line(debug):
         from .run_predict import run_predict
 
-        if not run_predict(inputs, output_dir, ModelOptions(checkpoint, size, device, dtype), options):
+        if not run_predict(inputs, output_dir, ModelOptions(checkpoint, size, device, dtype), options, debug):
             raise typer.Exit(EXIT_SOME_FAILED)

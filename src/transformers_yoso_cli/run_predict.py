@@ -22,10 +22,10 @@ MIN_EDGE = 32
 
 
 def run_predict(
-    arguments: Sequence[str], output_dir: Path, model_options: ModelOptions, options: PredictOptions
+    arguments: Sequence[str], output_dir: Path, model_options: ModelOptions, options: PredictOptions, debug: bool
 ) -> bool:
     """
-    Segments all inputs; whether none failed.
+    Segments all inputs; whether none failed. With `debug` the traceback of each failure is shown.
 
     Raises:
         YosoError, ValueError: what keeps the whole command from starting, or a file that cannot be written.
@@ -35,7 +35,7 @@ def run_predict(
         import_coco_mask()
     folder = OutputFolder(output_dir)
     predictor = load_predictor(model_options)
-    failures = Failures(len(inputs.photos) + len(inputs.videos))
+    failures = Failures(len(inputs.photos) + len(inputs.videos), debug)
     if inputs.photos:
         start = time.perf_counter()
         num_done = predict_photos(predictor, inputs.photos, folder, options, failures)

@@ -61,11 +61,19 @@ class ModelArguments:
     image_std: list[float] | None = field(
         default=None, metadata={"help": "Per channel in [0, 1]; timm's value for the backbone if not given."}
     )
-    object_threshold: float = field(
-        default=0.5, metadata={"help": "Least class probability of a panoptic segment, saved with the processor."}
+    object_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "Least class probability of a panoptic segment, saved with the processor; if not given that of "
+            "`model_name_or_path`, 0.5 for a new model."
+        },
     )
-    overlap_threshold: float = field(
-        default=0.8, metadata={"help": "Least visible share of a panoptic segment, saved with the processor."}
+    overlap_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "Least visible share of a panoptic segment, saved with the processor; if not given that of "
+            "`model_name_or_path`, 0.8 for a new model."
+        },
     )
 
 

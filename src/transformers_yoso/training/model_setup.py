@@ -15,6 +15,8 @@ from .arguments import DataArguments, ModelArguments
 from .backbone_weights import load_backbone_weights
 from .freezing import freeze_first_stages
 
+NEW_MODEL_THRESHOLDS = {"threshold": 0.5, "overlap_mask_area_threshold": 0.8}
+
 
 def build_model(arguments: ModelArguments, categories: CategoryTable) -> YosoForUniversalSegmentation:
     """
@@ -73,19 +75,20 @@ def build_image_processor(
     shortest, longest = data.validation_size
     changes = {
         "size": {"shortest_edge": shortest, "longest_edge": longest},
-        "threshold": arguments.object_threshold,
-        "overlap_mask_area_threshold": arguments.overlap_threshold,
         "label_ids_to_fuse": categories.stuff_label_ids,
     }
-    if arguments.image_mean is not None:
-        changes["image_mean"] = arguments.image_mean
-    if arguments.image_std is not None:
-        changes["image_std"] = arguments.image_std
+    given = {
+        "threshold": arguments.object_threshold,
+        "overlap_mask_area_threshold": arguments.overlap_threshold,
+        "image_mean": arguments.image_mean,
+        "image_std": arguments.image_std,
+    }
+    changes |= {name: value for name, value in given.items() if value is not None}
     if arguments.model_name_or_path is not None:
         return YosoImageProcessor.from_pretrained(arguments.model_name_or_path, **changes)
     pretrained = timm.get_pretrained_cfg(arguments.backbone)
     statistics = {"image_mean": list(pretrained.mean), "image_std": list(pretrained.std)} if pretrained else {}
-    return YosoImageProcessor(**{**statistics, **changes})
+    return YosoImageProcessor(**{**NEW_MODEL_THRESHOLDS, **statistics, **changes})
 
 
 def save_model_folder(

@@ -29,7 +29,7 @@ class VideoWriter:
 
     Raises:
         OutputError: an ending that is not known, or a file that cannot be written.
-        MissingCodecError: this FFmpeg has no such encoder, or it cannot be used in this container.
+        MissingCodecError: this FFmpeg has no such encoder of video, or it cannot be used in this container.
     """
 
     def __init__(self, path: str | Path, fps: float, codec: str | None = None):
@@ -39,9 +39,11 @@ class VideoWriter:
             raise OutputError(f"A video must end in one of {', '.join(CODECS)}, but this is {path}.")
         codec = codec or CODECS[ending]
         try:
-            av.Codec(codec, "w")
+            kind = av.Codec(codec, "w").type
         except ValueError as error:
             raise MissingCodecError(f"This FFmpeg has no encoder {codec!r}; name another one.") from error
+        if kind != "video":
+            raise MissingCodecError(f"The encoder {codec!r} is for {kind}, not for video; name another one.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(self.path), "w")

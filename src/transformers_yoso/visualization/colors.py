@@ -75,9 +75,9 @@ def named_colors(id2label: Mapping[int, str], label_colors: Mapping[str, Sequenc
 
 
 def _shade(lightness: float, chroma: float, hue: float, instance: int) -> Color:
-    """Instances differ in lightness; in hue by 8 degrees at most, so that no shade looks like another class."""
+    """Instances differ in lightness; in hue by 6 degrees at most, so that no shade looks like another class."""
     shade = van_der_corput(instance + 1) - 0.5
-    hue = hue + np.deg2rad(16.0 * shade)
+    hue = hue + np.deg2rad(12.0 * shade)
     return oklab_to_srgb(lightness + 0.22 * shade, chroma * np.cos(hue), chroma * np.sin(hue))
 
 
