@@ -73,8 +73,8 @@ def predict(
     """
     Segment photos, videos or a camera.
 
-    A camera is read until Ctrl-C. Goes on over files that cannot be read and lists them at the end. Exit code: 0 if all went well, 1 if some failed,
-    2 if something stopped the whole run.
+    A camera is read until Ctrl-C. Goes on over files that cannot be read and lists them at the end. Exit code: 0 if all
+    went well, 1 if some failed, 2 if something stopped the whole run.
     """
     options = PredictOptions(
         forms=frozenset(forms),
