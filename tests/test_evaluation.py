@@ -21,8 +21,8 @@ from perturbed_truth import truth_as_prediction
 from tiny_yoso import tiny_model
 from transformers_yoso.data import CategoryTable, CocoPanopticDataset, PanopticSample
 from transformers_yoso.evaluation import evaluate_model, format_table, predict_dataset
-from transformers_yoso.evaluation.coco_panoptic_writer import id_to_rgb
 from transformers_yoso.evaluation.model_loading import check_labels
+from transformers_yoso.inference.coco import ids_to_rgb
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -234,6 +234,6 @@ def test_labels_must_agree():
 
 
 def test_ids_become_coco_colours():
-    assert id_to_rgb(np.array([[0, 7, 258, 3 * 65536 + 2 * 256 + 1]])).tolist() == [
+    assert ids_to_rgb(np.array([[0, 7, 258, 3 * 65536 + 2 * 256 + 1]])).tolist() == [
         [[0, 0, 0], [7, 0, 0], [2, 1, 0], [1, 2, 3]]
     ]

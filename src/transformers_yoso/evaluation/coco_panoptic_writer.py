@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 
 from ..data import CategoryTable
-from ..inference.coco import png_stem
+from ..inference.coco import ids_to_rgb, png_stem
 from .prediction import Prediction
 
 
@@ -36,7 +36,7 @@ class CocoPanopticWriter:
         """Writes the panoptic map of one image."""
         sample, segmentation = prediction.sample, np.asarray(prediction.panoptic["segmentation"])
         file_name = f"{png_stem(sample.image_id)}.png"
-        Image.fromarray(id_to_rgb(segmentation)).save(self.png_folder / file_name)
+        Image.fromarray(ids_to_rgb(segmentation)).save(self.png_folder / file_name)
         height, width = segmentation.shape
         self._images.append(
             {"id": sample.image_id, "file_name": Path(sample.file_name).name, "height": height, "width": width}
@@ -64,8 +64,3 @@ class CocoPanopticWriter:
             }
             self.json_file.write_text(json.dumps(content) + "\n", encoding="utf-8")
         accelerator.wait_for_everyone()
-
-
-def id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """Segment ids `(height, width)` in `[0, 2**24)` as COCO panoptic colours, uint8 `(height, width, 3)`."""
-    return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
