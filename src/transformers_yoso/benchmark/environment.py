@@ -3,10 +3,11 @@
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..model_card.hardware import cpu_name
 
 STEADY_MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
@@ -42,16 +43,6 @@ def malloc_settings() -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items()) or "glibc's defaults"
 
 
-def processor_name() -> str:
-    """Model name of the CPU."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Hardware, threads, allocator and versions, for the report."""
     import timm
@@ -59,7 +50,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     import transformers
 
     described = {
-        "processor": processor_name(),
+        "processor": cpu_name(),
         "cores": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
