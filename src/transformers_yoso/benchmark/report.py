@@ -3,17 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..model_card.markdown_tables import markdown_table
 from .environment import MEMORY_ALLOCATORS
 from .measure import END_TO_END, FORWARD, FROM_IMAGE, POST_PROCESSING, SHARED, STAGES
 
 PARTS = (*STAGES, FORWARD, POST_PROCESSING, END_TO_END, FROM_IMAGE)
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    header = list(header)
-    lines = [header, ["---"] * len(header), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: float | None, unit: str = "") -> str:
@@ -38,7 +32,7 @@ def summary_table(summary: Mapping[str, list[dict[str, Any]]]) -> str:
             mark = {True: " ✓", False: " ✗", None: ""}[line["reached"]]
             cells += [number(line["ours"], line["unit"]) + mark, target, number(line["literal"], line["unit"])]
         rows.append(cells)
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def times_table(variants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -47,12 +41,12 @@ def times_table(variants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
     for name, parts in variants.items():
         if name != SHARED:
             rows.append([name, *(cell(parts.get(part)) for part in PARTS)])
-    return table(["ms: median (quartiles)", *PARTS], rows)
+    return markdown_table(["ms: median (quartiles)", *PARTS], rows)
 
 
 def shared_table(parts: Mapping[str, Mapping[str, float]]) -> str:
     """The steps around the network."""
-    return table(["ms: median (quartiles)", *parts], [["", *map(cell, parts.values())]])
+    return markdown_table(["ms: median (quartiles)", *parts], [["", *map(cell, parts.values())]])
 
 
 def cell(timing: Mapping[str, float] | None) -> str:
@@ -76,7 +70,7 @@ def memory_table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
         for name in names
         for allocator in MEMORY_ALLOCATORS
     ]
-    lines = [table(["above the loaded model", "allocator", *sizes], rows)]
+    lines = [markdown_table(["above the loaded model", "allocator", *sizes], rows)]
     lines += [f"\nNot measured: {name}: {reason}" for name, reason in missing.items() if name not in names]
     return "\n".join(lines)
 
@@ -85,7 +79,7 @@ def agreement_table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
     """Share of grid cells whose strongest query is that of plain float32."""
     names = list(dict.fromkeys(name for size in sizes.values() for name in size["agreement"]))
     rows = [[name, *(number(size["agreement"].get(name)) for size in sizes.values())] for name in names]
-    return table(["strongest query as in plain fp32", *sizes], rows)
+    return markdown_table(["strongest query as in plain fp32", *sizes], rows)
 
 
 def accuracy_table(accuracy: Mapping[str, Mapping[str, float | None]]) -> str:
@@ -94,7 +88,7 @@ def accuracy_table(accuracy: Mapping[str, Mapping[str, float | None]]) -> str:
         [name, number(scores["equal_segments"]), number(scores["equal_classes"]), number(percent(scores["pq"]))]
         for name, scores in accuracy.items()
     ]
-    return table(["", "pixels with equal segment id", "pixels with equal class", "PQ"], rows)
+    return markdown_table(["", "pixels with equal segment id", "pixels with equal class", "PQ"], rows)
 
 
 def percent(share: float | None) -> float | None:
@@ -109,7 +103,7 @@ def ablation_table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
         [name, entry["what"], *(number(size["ablation"][name]["ratio"]) for size in sizes.values())]
         for name, entry in first.items()
     ]
-    return table(["without", "what it does", *sizes], rows)
+    return markdown_table(["without", "what it does", *sizes], rows)
 
 
 def profile_table(kernels: Iterable[Mapping[str, Any]]) -> str:
@@ -123,7 +117,7 @@ def profile_table(kernels: Iterable[Mapping[str, Any]]) -> str:
         ]
         for kernel in kernels
     ]
-    return table(["operator or kernel", "calls", "ms a forward", "share"], rows)
+    return markdown_table(["operator or kernel", "calls", "ms a forward", "share"], rows)
 
 
 def render(result: Mapping[str, Any]) -> str:
