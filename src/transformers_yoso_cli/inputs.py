@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from transformers_yoso.inference import MissingFileError
+from transformers_yoso.inference.photo_reading import is_photo
 from transformers_yoso.video import is_video_file
 
 
@@ -73,11 +72,6 @@ def files_in(folder: str) -> list[str]:
     if not paths:
         raise MissingFileError(f"There is no photo and no video in the folder {folder}.")
     return paths
-
-
-def is_photo(path: str) -> bool:
-    """Whether a path has an ending of a format that Pillow opens."""
-    return Image.registered_extensions().get(Path(path).suffix.lower()) in Image.OPEN
 
 
 def is_video(source: str) -> bool:

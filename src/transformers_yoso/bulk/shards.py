@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..data.readers.table import keep_encoded
 from ..data.readers.table_source import load_rows
+from ..inference.photo_reading import is_photo
 
 if TYPE_CHECKING:
     import datasets
-
-PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def open_shards(
 def list_photos(folder: Path, *, recursive: bool) -> list[Path]:
     """Photo files by name, in subfolders too if `recursive`."""
     paths = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(path for path in paths if path.suffix.lower() in PHOTO_SUFFIXES)
+    return sorted(path for path in paths if is_photo(path))
 
 
 def group_files(root: Path, files: Sequence[Path], shard_size: int) -> list[Shard]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from ..inference.checkpoint import load_checkpoint
+from ..inference.photo_reading import is_photo
 from .deformable_sampling import DEFORMABLE_CONVOLUTIONS
 from .onnx_export import export_onnx
 from .parity import ParityError
@@ -16,8 +17,6 @@ from .quantization import quantize_onnx
 DESCRIPTION = """Exports a YOSO checkpoint to ONNX, with panoptic post-processing inside, and checks the file against
 torch. The folder also gets predict.py, which segments photos without torch:
 `python FOLDER/predict.py FOLDER/NAME.onnx photo.jpg --output segments.png`."""
-
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
@@ -46,9 +45,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     photos = []
     if arguments.calibration_photos is not None:
         files = sorted(arguments.calibration_photos.glob("*"))
-        photos = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES][: arguments.num_calibration_photos]
+        photos = [file for file in files if is_photo(file)][: arguments.num_calibration_photos]
         if not photos:
-            sys.exit(f"Not exported: no photo ({', '.join(PHOTO_SUFFIXES)}) in '{arguments.calibration_photos}'.")
+            sys.exit(f"Not exported: no photo in '{arguments.calibration_photos}'.")
     try:
         model, image_processor = load_checkpoint(arguments.model_name_or_path)
         path = export_onnx(model, image_processor, arguments.output, deformable_conv=arguments.deformable_conv)

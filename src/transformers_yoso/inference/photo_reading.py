@@ -17,6 +17,12 @@ def source_name(source: Any) -> str | None:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
+def is_photo(path: str | Path) -> bool:
+    """Whether a path has the ending of a picture format that Pillow opens."""
+    name = Image.registered_extensions().get(Path(path).suffix.lower())
+    return name in Image.OPEN and Image.MIME.get(name, "").startswith("image/")
+
+
 def read_photo(source: Any) -> torch.Tensor:
     """
     PIL image, array, tensor, encoded bytes, path or URL -> uint8 tensor (3, H, W), RGB, upright by its EXIF tag; see `read_image`.
