@@ -18,6 +18,7 @@ from transformers_yoso.bulk import PredictionJob, open_shards
 from transformers_yoso.data import CategoryTable
 from transformers_yoso.evaluation.model_loading import check_labels
 from transformers_yoso.inference import YosoPredictor
+from transformers_yoso.inference.checkpoint import size_of_edges
 from transformers_yoso.inference.coco import categories as model_categories
 
 
@@ -71,9 +72,7 @@ def main() -> None:
 
 def load_predictor(arguments: argparse.Namespace, state: PartialState) -> YosoPredictor:
     """The checkpoint on this process's device, at the asked size."""
-    changes: dict[str, Any] = {}
-    if arguments.size is not None:
-        changes["size"] = {"shortest_edge": arguments.size[0], "longest_edge": arguments.size[1]}
+    changes = {} if arguments.size is None else {"size": size_of_edges(arguments.size)}
     return YosoPredictor.from_pretrained(
         arguments.model_name_or_path, device=state.device, dtype=arguments.dtype, **changes
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from transformers_yoso.inference import YosoPredictor, default_checkpoint
+from transformers_yoso.inference.checkpoint import size_of_edges
 from transformers_yoso.inference.coco import import_coco_mask
 
 from .failures import Failures
@@ -17,8 +18,6 @@ from .options import ModelOptions, OutputForm, PredictOptions
 from .output_folder import OutputFolder
 from .predict_photos import predict_photos
 from .predict_videos import predict_videos
-
-MIN_EDGE = 32
 
 
 def run_predict(
@@ -60,9 +59,5 @@ def load_predictor(options: ModelOptions) -> YosoPredictor:
     if name is None:
         name = str(default_checkpoint())
         say(f"Default checkpoint (photos of building facades): {name}")
-    processor_kwargs = {}
-    if options.size is not None:
-        if not MIN_EDGE <= options.size[0] <= options.size[1]:
-            raise ValueError(f"--size needs {MIN_EDGE} <= SHORTEST <= LONGEST, but is {options.size}.")
-        processor_kwargs["size"] = dict(zip(("shortest_edge", "longest_edge"), options.size, strict=True))
+    processor_kwargs = {} if options.size is None else {"size": size_of_edges(options.size)}
     return YosoPredictor.from_pretrained(name, device=options.device, dtype=options.dtype, **processor_kwargs)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..data import CategoryTable
-from ..inference.checkpoint import load_checkpoint
+from ..inference.checkpoint import load_checkpoint, size_of_edges
 from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
@@ -36,11 +36,11 @@ def load_for_evaluation(
 
     Raises:
         CheckpointError: there is no such checkpoint, or one of another model.
-        ValueError: the model's labels are not the dataset's categories.
+        ValueError: the model's labels are not the dataset's categories, or a senseless size.
     """
     changes: dict[str, Any] = {}
     if size is not None:
-        changes["size"] = {"shortest_edge": size[0], "longest_edge": size[1]}
+        changes["size"] = size_of_edges(size)
     if threshold is not None:
         changes["threshold"] = threshold
     if overlap_threshold is not None:

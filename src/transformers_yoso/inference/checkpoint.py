@@ -1,5 +1,6 @@
 """Loading a checkpoint for inference, with one line for what is wrong with it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from ..models.configuration_yoso import YosoConfig
 from ..models.image_processing_yoso import YosoImageProcessor
 from ..models.modeling_yoso import YosoForUniversalSegmentation
 from .errors import CheckpointError, one_line
+
+MIN_EDGE = 32
 
 
 def load_checkpoint(
@@ -29,6 +32,19 @@ def load_checkpoint(
     except (OSError, ValueError) as error:
         raise CheckpointError(f"Cannot load the checkpoint {name}: {one_line(error)}.") from error
     return model.eval(), image_processor
+
+
+def size_of_edges(edges: Sequence[int]) -> dict[str, int]:
+    """
+    An image processor's `size` of the shortest and the longest edge in pixels.
+
+    Raises:
+        ValueError: the shortest is smaller than the backbone's stride, or larger than the longest.
+    """
+    shortest, longest = edges
+    if not MIN_EDGE <= shortest <= longest:
+        raise ValueError(f"--size needs {MIN_EDGE} <= SHORTEST <= LONGEST, but is {shortest} {longest}.")
+    return {"shortest_edge": shortest, "longest_edge": longest}
 
 
 def check_checkpoint(name: str) -> None:
