@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
@@ -27,15 +26,6 @@ from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "yoso-lite0-facade"
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    """Accelerate keeps its settings in process-wide state; every test starts without."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    PartialState._reset_state()
 
 
 @pytest.fixture(scope="session")

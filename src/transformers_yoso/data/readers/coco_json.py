@@ -35,9 +35,13 @@ def require_folder(folder: Path, source: Path) -> None:
 def shown_content(folder: Path) -> str:
     """What lies next to a missing path, for a message: `FOLDER has: a, b`, of the nearest folder that exists."""
     present = next(place for place in (folder, *folder.parents) if place.is_dir())
-    names = sorted(path.name for path in present.iterdir())
-    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"{present} has: {shown or 'nothing'}"
+    return f"{present} has: {first_names(present)}"
+
+
+def first_names(folder: Path) -> str:
+    """The first ten names in a folder, for a message."""
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "nothing"
 
 
 def require_files(folder: Path, names: list[str], source: Path) -> None:

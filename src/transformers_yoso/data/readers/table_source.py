@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .coco_json import first_names
+
 if TYPE_CHECKING:
     import datasets
 
@@ -47,9 +49,8 @@ def table_splits(folder: Path | None, name: str, config_name: str | None) -> lis
         if saved := _saved_splits(folder):
             return list(saved)
         if not any(next(folder.rglob(f"*.{suffix}"), None) for suffix in _TABLE_FILES):
-            found = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
             raise ValueError(
-                f"{folder}: no dataset of a known layout. Expected {EXPECTED_LAYOUTS}; found {found}. (Official folders of "
+                f"{folder}: no dataset of a known layout. Expected {EXPECTED_LAYOUTS}; found {first_names(folder)}. (Official folders of "
                 "Cityscapes, ADE20K and Mapillary Vistas: scripts/arrange_dataset.py makes the first layout of them.)"
             )
     try:
