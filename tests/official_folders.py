@@ -1,7 +1,7 @@
 """Tiny folders as the four datasets' own tools leave them: resized photos, maps of three strips, official class tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,20 @@ LONG_SPLITS = {"train": "training", "val": "validation"}
 COUNTS = {"train": 2, "val": 1}
 
 
-def make_official_folder(dataset: str, folder: Path, photos: Sequence[Path]) -> Path:
+def make_official_folder(
+    dataset: str, folder: Path, photos: Sequence[Path], counts: Mapping[str, int] = COUNTS
+) -> Path:
     """
     Writes the parts that `arrange_dataset` reads.
 
     Args:
         dataset: coco, cityscapes, ade20k or mapillary.
         folder: is made.
-        photos: three of them, one for each photo of the two splits.
+        photos: one for each photo of the two splits.
+        counts: photos of each split.
     """
-    generator, names, categories = np.random.default_rng(0), iter(range(3)), official_categories(dataset)
-    for split, count in COUNTS.items():
+    generator, names, categories = np.random.default_rng(0), iter(range(len(photos))), official_categories(dataset)
+    for split, count in counts.items():
         images, annotations = [], []
         for number in (next(names) for _ in range(count)):
             image_id, photo, png, listed = _names(dataset, split, number)

@@ -1,53 +1,19 @@
 """Every command of the model-zoo pages runs, on tiny data in the datasets' official layouts and made-up weights."""
 
 import json
-import re
-import runpy
-import shlex
-import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-import timm
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from huggingface_hub import ModelCard
-from safetensors.torch import save_file
 
-from official_checkpoint import write_official_checkpoint
-from official_folders import make_official_folder
-from tiny_yoso import tiny_model
-from training_runs import ROOT, TINY_NETWORK, launch
+from training_runs import launch
 from transformers_yoso.conversion.dataset_specs import DATASET_SPECS
-from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.training import parse_arguments
-
-PAGES = ROOT / "model_zoo"
-TINY_TRAINING = (
-    *TINY_NETWORK,
-    *("--use_cpu", "--max_train_steps", "1", "--total_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
-    *(
-        "--image_size",
-        "64",
-        "--scale_range",
-        "1",
-        "1",
-        "--validation_size",
-        "48",
-        "64",
-        "--dataloader_num_workers",
-        "0",
-    ),
-)
-TINY_EVALUATION = ("--use_cpu", "--size", "48", "64")
-
-
-def commands_of(page: str) -> list[list[str]]:
-    """The commands in the page's shell blocks, as lists of arguments."""
-    blocks = re.findall(r"```bash\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line) for line in lines if line.strip()]
+from zoo_pages import PAGES, TINY_EVALUATION, TINY_TRAINING, commands_of, make_workplace, run_script, save_stand_in
 
 
 def as_script(command: list[str]) -> tuple[str, list[str], int]:
@@ -56,20 +22,8 @@ def as_script(command: list[str]) -> tuple[str, list[str], int]:
         return Path(command[1]).name, command[2:], 1
     assert command[:2] == ["accelerate", "launch"]
     arguments = launch_command_parser().parse_args(command[2:])
-    arguments.config_file = str(ROOT / arguments.config_file)
-    assert Path(arguments.config_file).is_file()
     arguments, _, _ = _validate_launch_command(arguments)
     return Path(arguments.training_script).name, arguments.training_script_args, arguments.num_processes
-
-
-def run_script(name: str, arguments: list[str]) -> None:
-    assert (ROOT / "scripts" / name).is_file()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *arguments])
-        try:
-            runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
-        except SystemExit as end:
-            assert not end.code, end.code
 
 
 def check_or_train(arguments: list[str], num_processes: int, run: bool) -> None:
@@ -82,33 +36,9 @@ def check_or_train(arguments: list[str], num_processes: int, run: bool) -> None:
 
 @pytest.fixture
 def workplace(shared_dir, photos, tmp_path, monkeypatch):
-    """An empty folder to stand in, with what the pages take for granted: downloads."""
+    """Makes the folder of a page's dataset, to stand in."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(PAGES, "model_zoo")
-    weights = timm.create_model("test_resnet").state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, "resnet50.safetensors")
-
-    def download(dataset: str) -> None:
-        files = [photos.image_folder / name for name in photos.image_names[:3]]
-        folder = {"ade20k": "ADEChallengeData2016", "mapillary": "mapillary_vistas"}.get(dataset, dataset)
-        make_official_folder(dataset, Path(folder), files)
-        write_official_checkpoint(dataset, shared_dir / "reference", Path(f"yoso_res50_{dataset}.pth"))
-
-    return download
-
-
-def write_instances() -> None:
-    """`coco/annotations/instances_val2017.json` with one box a photo."""
-    content = json.loads(Path("coco/annotations/panoptic_val2017.json").read_text())
-    content["categories"] = [category for category in content["categories"] if category["isthing"]]
-    content["annotations"] = [
-        {
-            **{"id": k, "image_id": image["id"], "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [4, 4, 20, 20]},
-            "segmentation": [[4, 4, 24, 4, 24, 24, 4, 24]],
-        }
-        for k, image in enumerate(content["images"], start=1)
-    ]
-    Path("coco/annotations/instances_val2017.json").write_text(json.dumps(content))
+    return partial(make_workplace, tmp_path, photos=photos, reference=shared_dir / "reference")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +47,6 @@ def write_instances() -> None:
 )
 def test_commands_of_the_page_of_a_dataset(dataset, workplace):
     workplace(dataset)
-    if dataset == "coco":
-        write_instances()
     trained_with, names = [], []
     for command in commands_of(dataset):
         name, arguments, num_processes = as_script(command)
@@ -180,18 +108,9 @@ def calculation_of_the_page() -> str:
     return heading + rest
 
 
-def save_stand_in(folder: Path) -> None:
-    """A tiny model with the labels of the COCO checkpoint in its place."""
-    spec = DATASET_SPECS["coco"]
-    tiny_model(id2label=spec.id2label, stuff_label_ids=spec.stuff_label_ids).save_pretrained(folder)
-    size = {"shortest_edge": 48, "longest_edge": 64}
-    YosoImageProcessor(size=size, label_ids_to_fuse=spec.stuff_label_ids).save_pretrained(folder)
-
-
 def dry_run(command: list[str]) -> None:
     """The command as it stands, by two processes."""
-    here = [str(ROOT / part) if part.startswith(("scripts/", "configs/")) else part for part in command[2:]]
-    process = launch([sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", *here])
+    process = launch([sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", *command[2:]])
     try:
         output, _ = process.communicate(timeout=600)
     except subprocess.TimeoutExpired:

@@ -122,6 +122,5 @@ def training_command(
 
 def launch(command: list[str], **options: object) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-    )
+    options = {"stdout": subprocess.PIPE, **options}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.STDOUT, text=True, **options)
