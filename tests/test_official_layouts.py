@@ -61,6 +61,8 @@ def test_wrong_layouts_say_what_was_expected_and_what_was_found(photo_files, tmp
     refused(r"expected the photos at leftImg8bit/train; .*official has: gtFine\.")
     with pytest.raises(ValueError, match=r"'pascal'.*coco, cityscapes, ade20k, mapillary"):
         arrange_dataset("pascal", source, tmp_path / "arranged")
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder; .*Cityscapes"):
+        arrange_dataset("cityscapes", tmp_path / "nowhere", tmp_path / "arranged")
 
 
 def test_training_on_an_official_folder_says_how_to_arrange_it(photo_files, tmp_path):

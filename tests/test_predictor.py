@@ -24,7 +24,9 @@ from transformers_yoso.inference import (
     RleLinesWriter,
     YosoPredictor,
 )
+from transformers_yoso.inference.checkpoint import size_of_edges
 from transformers_yoso.inference.coco import run_lengths
+from transformers_yoso.inference.photo_reading import is_photo
 from transformers_yoso.models.configuration_yoso import YosoConfig
 from transformers_yoso.visualization import named_colors
 
@@ -318,6 +320,18 @@ def test_writers_make_a_folder_that_the_reader_of_the_format_opens(
     written = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
     assert [line["file_name"] for line in written] == [str(photo) for photo in photos[:3]]
     assert [len(line["segments"]) for line in written] == [len(result.segments) for result in results]
+
+
+def test_photos_are_known_by_the_endings_that_pillow_opens() -> None:
+    files = ["a.JPG", "b.webp", "c.tiff", "d.mpg", "e.pdf", "f.h5", "g.parquet", "h.txt", "i"]
+    assert [file for file in files if is_photo(file)] == ["a.JPG", "b.webp", "c.tiff"]
+
+
+@pytest.mark.parametrize("edges", [(96, 64), (16, 64)])
+def test_senseless_edges_are_refused(edges: tuple[int, int]) -> None:
+    assert size_of_edges((64, 96)) == {"shortest_edge": 64, "longest_edge": 96}
+    with pytest.raises(ValueError, match=f"32 <= SHORTEST <= LONGEST, but is {edges[0]} {edges[1]}"):
+        size_of_edges(edges)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -86,8 +86,11 @@ def arrange_dataset(dataset: str, source_dir: str | Path, output_dir: str | Path
 
     Raises:
         ValueError: unknown dataset, or a folder of another layout: what was expected and what was found.
+        FileNotFoundError: no such folder.
     """
     spec, layout, source = get_dataset_spec(dataset), OFFICIAL_LAYOUTS[dataset], Path(source_dir)
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such folder; it should be the official folder of {spec.title}.")
     places = {split: _places(layout, split, source) for split in layout.splits}
     for split_places in places.values():
         for kind, place in split_places.items():

@@ -50,8 +50,9 @@ def table_splits(folder: Path | None, name: str, config_name: str | None) -> lis
             return list(saved)
         if not any(next(folder.rglob(f"*.{suffix}"), None) for suffix in _TABLE_FILES):
             raise ValueError(
-                f"{folder}: no dataset of a known layout. Expected {EXPECTED_LAYOUTS}; found {first_names(folder)}. (Official folders of "
-                "Cityscapes, ADE20K and Mapillary Vistas: scripts/arrange_dataset.py makes the first layout of them.)"
+                f"{folder}: no dataset of a known layout. Expected {EXPECTED_LAYOUTS}; found {first_names(folder)}. "
+                "(Official folders of Cityscapes, ADE20K and Mapillary Vistas: scripts/arrange_dataset.py makes the first "
+                "layout of them.)"
             )
     try:
         return datasets.get_dataset_split_names(name, config_name)
