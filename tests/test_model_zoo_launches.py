@@ -1,8 +1,9 @@
 """
 The pages' `accelerate launch` lines with their true number of processes, on the CPU: up to 16 processes, two nodes.
 
-What a line is given besides what it says: `--use_cpu`, a tiny network, one step, small photos; a free port; and two
-nodes are two launches on this machine. Left out: two_nodes_fsdp2.yaml, whose line test_model_zoo.py only resolves.
+What a line is given besides what it says: `--use_cpu`, a tiny network, one step, small photos, no workers that load, shards
+of one photo; a free port; and two nodes are two launches on this machine. Stand-ins for what a user would have trained or
+downloaded are tiny or of made-up weights. Left out: two_nodes_fsdp2.yaml, whose line test_model_zoo.py only resolves.
 """
 
 import json
