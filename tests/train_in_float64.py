@@ -3,12 +3,13 @@
 import runpy
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
-from transformers_yoso import training
+from transformers_yoso.training import command
 
-build_model = training.build_model
+build_model = command.build_model
 
 
 def photos_in_float64(
@@ -23,5 +24,5 @@ def build_model_in_float64(*arguments: Any) -> torch.nn.Module:
     return model
 
 
-training.build_model = build_model_in_float64
-runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "train.py"), run_name="__main__")
+with patch.object(command, "build_model", build_model_in_float64):
+    runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "train.py"), run_name="__main__")

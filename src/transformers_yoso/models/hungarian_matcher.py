@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .point_sampling import draw_points, sample_mask_logits, sample_target_masks
+from .point_sampling import at_least_float32, draw_points, sample_mask_logits, sample_target_masks
 
 
 def pairwise_mask_cost(logits: Tensor, targets: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class HungarianMatcher(nn.Module):
         """
         matches = []
         for index, (masks, labels) in enumerate(zip(mask_labels, class_labels, strict=True)):
-            image_logits = mask_logits[index].float()
+            image_logits = at_least_float32(mask_logits[index])
             generator = None if generators is None else [generators[index]]
             points = draw_points([1], self.num_points, image_logits, generator)[0]
             logits = sample_mask_logits(image_logits, points)
@@ -66,7 +66,7 @@ class HungarianMatcher(nn.Module):
             cost = self.mask_weight * pairwise_mask_cost(logits, targets)
             cost = cost + self.dice_weight * pairwise_dice_cost(logits, targets)
             if class_logits is not None:
-                cost = cost - self.class_weight * class_logits[index].float().softmax(-1)[:, labels]
+                cost = cost - self.class_weight * at_least_float32(class_logits[index]).softmax(-1)[:, labels]
             matches.append(self._assign(cost))
         return matches
 

@@ -62,6 +62,9 @@ class YosoPreTrainedModel(FusingMixin, ReparameterizationMixin, PreTrainedModel)
     _no_split_modules = ("DecoderStage", "DeformableUpsampling")
     _supports_sdpa = True
 
+    def get_input_embeddings(self) -> None:
+        """`None`: there are no token embeddings, which FSDP2 under Accelerate asks for."""
+
     def _set_gradient_checkpointing(self, enable: bool = True, *args: object, **kwargs: object) -> None:
         """As in Transformers, for the decoder's stages; timm's backbones, where most memory goes, have their own.
 

@@ -11,6 +11,11 @@ from torch import Tensor
 from .modulated_deformable_conv import bilinear_corners
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision -> float32; float32 and float64 as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def sample_mask_logits(mask_logits: Tensor, points: Tensor) -> Tensor:
     """Mask logits `(M, h, w)` at points `(M, P, 2)`, or at points `(P, 2)` shared by all masks -> `(M, P)`."""
     grid = (points - 0.5).mul_(2)

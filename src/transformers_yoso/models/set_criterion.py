@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .configuration_yoso import YosoConfig
 from .hungarian_matcher import HungarianMatcher
-from .point_sampling import sample_mask_logits, sample_target_masks, sample_uncertain_points
+from .point_sampling import at_least_float32, sample_mask_logits, sample_target_masks, sample_uncertain_points
 
 
 def point_bce_loss(logits: Tensor, targets: Tensor, num_masks: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class SetCriterion(nn.Module):
             for stage, (masks, classes) in enumerate(zip(mask_logits, class_logits, strict=True)):
                 matches = self.matcher(masks, classes, mask_labels, class_labels, canvas_size, generators)
                 if classes is not None:
-                    loss = self.class_loss(classes.float(), class_labels, matches)
+                    loss = self.class_loss(at_least_float32(classes), class_labels, matches)
                     losses[f"stage{stage}_loss_cross_entropy"] = self.matcher.class_weight * loss
                 bce, dice = self.mask_losses(masks, mask_labels, matches, canvas_size, num_masks, generators)
                 losses[f"stage{stage}_loss_mask"] = self.matcher.mask_weight * bce
@@ -142,7 +142,7 @@ class SetCriterion(nn.Module):
         """
         counts = [len(queries) for queries, _ in matches]
         if not sum(counts):
-            zero = mask_logits[:0].float().sum()
+            zero = at_least_float32(mask_logits[:0]).sum()
             return zero, zero
         with torch.no_grad():
             points = sample_uncertain_points(
@@ -170,6 +170,6 @@ class SetCriterion(nn.Module):
 
 
 def _matched_masks(mask_logits: Tensor, matches: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Of `(B, N, h, w)` the matched masks, image after image, float32 `(M, h, w)`."""
+    """Of `(B, N, h, w)` the matched masks, image after image, at least float32 `(M, h, w)`."""
     images = [torch.full_like(queries, index) for index, (queries, _) in enumerate(matches)]
-    return mask_logits[torch.cat(images), torch.cat([queries for queries, _ in matches])].float()
+    return at_least_float32(mask_logits[torch.cat(images), torch.cat([queries for queries, _ in matches])])

@@ -20,20 +20,35 @@ launch --multi_gpu --num_processes 2 scripts/train.py --use_cpu ...` on a CPU.""
 
 
 def make_accelerator(run: TrainingRun) -> Accelerator:
-    """With the run's precision, device and tracker."""
+    """
+    With the run's precision, device and tracker.
+
+    Raises:
+        ValueError: float16 on a CPU, or a tracker that is unknown or whose package is not installed.
+    """
+    precision = run.optimization.mixed_precision
     accelerator = Accelerator(
-        mixed_precision=run.optimization.mixed_precision,
+        mixed_precision=precision,
         cpu=run.optimization.use_cpu,
         log_with=run.output.report_to if run.output.with_tracking else None,
         project_dir=run.output.output_dir,
     )
+    if precision == "fp16" and accelerator.device.type == "cpu":  # Accelerate would train in float32 and say nothing
+        raise ValueError("`mixed_precision` fp16 needs a GPU; on a CPU choose bf16 or no.")
     if run.output.with_tracking:
-        # trackers take plain values only
-        settings = {
-            name: value if isinstance(value, int | float) else str(value) for name, value in run.as_dict().items()
-        }
-        accelerator.init_trackers("training", settings)
+        _start_tracker(accelerator, run)
     return accelerator
+
+
+def _start_tracker(accelerator: Accelerator, run: TrainingRun) -> None:
+    if not accelerator.log_with:  # Accelerate drops trackers whose package is missing
+        raise ValueError(
+            f"`report_to` {run.output.report_to}: that package is not installed. Install it, choose another tracker or "
+            "leave `with_tracking` out."
+        )
+    # trackers take plain values only
+    settings = {name: value if isinstance(value, int | float) else str(value) for name, value in run.as_dict().items()}
+    accelerator.init_trackers("training", settings)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:

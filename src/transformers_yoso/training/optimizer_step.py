@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .divergence import StepStart, check_finite
 from .ema import ExponentialMovingAverage
+from .full_weights import full_tensor
 from .loss_normalization import loss_shares, share_of_losses
 
 
@@ -69,7 +70,7 @@ class OptimizerStep:
                 self.accelerator.backward(losses["loss"])
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0) + value.detach()
-        gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        gradient_norm = full_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
         check_finite(totals, gradient_norm, file_names, step, self.accelerator)
         self._move()
         return {**totals, "gradient_norm": gradient_norm}

@@ -11,7 +11,7 @@ from ..models.modeling_yoso import YosoPreTrainedModel
 FROZEN_NORMS = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")
 
 
-def prepare_for_speed(model: nn.Module, device: torch.device) -> None:
+def prepare_for_speed(model: nn.Module, device: torch.device, is_sharded: bool = False) -> None:
     """
     Lays the weights out channels last, folds frozen norms, and mends CPU autocast of depthwise convolutions; in place.
 
@@ -21,10 +21,13 @@ def prepare_for_speed(model: nn.Module, device: torch.device) -> None:
     Args:
         model: a YOSO model; of any other network no norms are folded.
         device: where it will be trained.
+        is_sharded: whether FSDP2 will spread the weights; it takes contiguous ones only, as the modules hold them, so
+            neither their layout nor the norms are changed.
     """
-    model.to(memory_format=torch.channels_last)
-    if isinstance(model, YosoPreTrainedModel):
-        fold_frozen_norms(model.base_model.backbone)
+    if not is_sharded:
+        model.to(memory_format=torch.channels_last)
+        if isinstance(model, YosoPreTrainedModel):
+            fold_frozen_norms(model.base_model.backbone)
     if device.type != "cpu":
         return
     for module in model.modules():

@@ -76,7 +76,7 @@ class PanopticTrainer:
         self.ema = None if options.ema_decay is None else ExponentialMovingAverage(model, options.ema_decay)
         is_sharded = accelerator.distributed_type == DistributedType.FSDP
         self.whole_copy = copy.deepcopy(model) if is_sharded and self.ema is None else None
-        prepare_for_speed(model, accelerator.device)
+        prepare_for_speed(model, accelerator.device, is_sharded)
         model = synchronise_batch_norm(model, accelerator.device)
         if options.torch_compile:
             model.model.compile(dynamic=False)
