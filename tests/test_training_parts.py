@@ -106,3 +106,12 @@ def test_fast_cpu_layout_changes_nothing_but_rounding():
         assert fast.blocks[0][0].conv_dw(torch.randn(1, 32, 8, 8, dtype=torch.bfloat16)).dtype == torch.float32
         sum(level.float().mean() for level in fast(pixels)).backward()
     assert fast.blocks[0][0].conv_dw.weight.grad.isfinite().all()
+
+
+def test_weights_that_fsdp2_will_spread_stay_plain(photos):
+    model = small_model(photos.categories)
+    prepare_for_speed(model, torch.device("cpu"), is_sharded=True)
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+    for module in model.modules():
+        assert all(getattr(module, name) is parameter for name, parameter in module.named_parameters(recurse=False))
+    assert model.get_input_embeddings() is None  # Accelerate asks

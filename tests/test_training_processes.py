@@ -9,15 +9,21 @@ import pytest
 import torch
 import torch.multiprocessing
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from torch import nn
 
-from training_runs import few_photos_folder, launch, log_of, training_command
+from training_runs import ROOT, few_photos_folder, launch, log_of, training_command
 from transformers_yoso.training import TrainingDiverged
 from transformers_yoso.training.divergence import check_finite
 from transformers_yoso.training.synced_batch_norm import SyncedBatchNorm2d
 
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0")
 TRAIN_IN_FLOAT64 = Path(__file__).with_name("train_in_float64.py")
+TRAIN_WITH_FSDP = Path(__file__).with_name("train_with_fsdp.py")
+FSDP2 = (
+    *("--config_file", str(ROOT / "configs" / "accelerate" / "two_nodes_fsdp2.yaml"), "--num_machines", "1"),
+    *("--machine_rank", "0", "--main_process_ip", "127.0.0.1", "--rdzv_backend", "c10d"),
+)
 
 
 def normalise_share(rank: int, folder: Path) -> None:
@@ -103,3 +109,59 @@ def test_two_processes_train_as_one_with_the_same_global_batch(shared_dir, tmp_p
         for log in logs
     ]
     assert len(scores[0]) == 2 and scores[0] == scores[1]
+
+
+@pytest.mark.slow
+def test_two_processes_in_bfloat16_resume_to_the_bit(shared_dir, tmp_path):
+    """With accumulated passes, moving average and neck norms over both processes."""
+    data = few_photos_folder(shared_dir / "data" / "facade", tmp_path / "data", {"train": 12, "val": 2})
+    options = ("--max_train_steps", "3", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2")
+    options += ("--mixed_precision", "bf16", "--ema_decay", "0.9", "--checkpointing_steps", "1")
+    options += ("--checkpoints_total_limit", "3")
+    launcher = (*ACCELERATE, "--multi_gpu")
+    run(training_command(data, tmp_path / "whole", *options, launcher=launcher))
+    resume = ("--resume_from_checkpoint", str(tmp_path / "whole" / "checkpoint-00000001"))
+    run(training_command(data, tmp_path / "resumed", *options, *resume, launcher=launcher))
+    losses, resumed_losses = (
+        [line["loss"] for line in log_of(tmp_path / name) if "loss" in line] for name in ("whole", "resumed")
+    )
+    assert len(losses) == 3 and all(map(math.isfinite, losses)) and resumed_losses == losses[1:]
+    assert_same_bits(tmp_path / "whole", tmp_path / "resumed", "model.safetensors")  # the average
+    assert_same_bits(tmp_path / "whole", tmp_path / "resumed", "checkpoint-00000003/model.safetensors")
+
+
+@pytest.mark.slow
+def test_fsdp2_trains_as_data_parallel_and_resumes(shared_dir, tmp_path):
+    """By our configuration for several nodes, on two CPU processes."""
+    data = few_photos_folder(shared_dir / "data" / "facade", tmp_path / "data", {"train": 12, "val": 2})
+    options = ("--max_train_steps", "3", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2")
+    options += ("--ema_decay", "0.5", "--checkpointing_steps", "1", "--checkpoints_total_limit", "3")
+    sharded = {"launcher": (*ACCELERATE, *FSDP2), "script": TRAIN_WITH_FSDP}
+    run(training_command(data, tmp_path / "ddp", *options, launcher=(*ACCELERATE, "--multi_gpu")))
+    run(training_command(data, tmp_path / "fsdp", *options, **sharded))
+    resume = ("--resume_from_checkpoint", str(tmp_path / "fsdp" / "checkpoint-00000001"))
+    run(training_command(data, tmp_path / "resumed", *options, *resume, **sharded))
+
+    logs = [log_of(tmp_path / name) for name in ("ddp", "fsdp")]
+    first = ("loss", "stage1_loss_cross_entropy", "stage2_loss_mask", "stage2_loss_dice", "gradient_norm")
+    assert [logs[1][0][name] for name in first] == pytest.approx([logs[0][0][name] for name in first], rel=1e-4)
+    losses = [[line["loss"] for line in log if "loss" in line] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)  # a pixel of a hard mask may flip
+    ddp, fsdp, start = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("ddp", "fsdp", "ddp/checkpoint-00000001")
+    )
+    assert fsdp.keys() == ddp.keys()
+    assert distance(fsdp, ddp) < 0.05 * distance(ddp, start)
+    assert_same_bits(tmp_path / "fsdp", tmp_path / "resumed", "model.safetensors")
+
+
+def assert_same_bits(expected: Path, actual: Path, name: str) -> None:
+    weights = load_file(actual / name)
+    for key, tensor in load_file(expected / name).items():
+        assert torch.equal(weights[key], tensor), key
+
+
+def distance(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
+    """Euclidean, over all trained weights."""
+    names = [name for name, tensor in weights.items() if tensor.is_floating_point() and "running" not in name]
+    return torch.cat([(weights[name] - others[name]).flatten() for name in names]).norm().item()
