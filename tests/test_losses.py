@@ -386,3 +386,13 @@ def test_an_image_without_segments_has_no_mask_loss_even_where_logits_are_infini
         predictions["mask_logits"][0][0, 0, 0, 0] = torch.inf
     losses = compute(predictions, labels)
     assert losses["stage0_loss_mask"] == losses["stage0_loss_dice"] == 0
+
+
+def test_segments_of_equal_costs_are_matched_in_order():
+    """Small segments that no point hits cost the same; which of them a query gets must not hang on rounding."""
+    costs = torch.rand(12, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    costs[:, 4:] = costs[:, 4:5]
+    queries, segments = HungarianMatcher._assign(costs)
+    assert segments[segments >= 4].tolist() == [4, 5, 6, 7, 8]
+    least = linear_sum_assignment(costs.numpy())
+    assert costs[queries, segments].sum() == pytest.approx(costs.numpy()[least].sum())

@@ -1,5 +1,6 @@
 """One-to-one matching of predictions and segments (DETR, arXiv 2005.12872), on sampled points."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,5 +75,11 @@ class HungarianMatcher(nn.Module):
     def _assign(cost: Tensor) -> tuple[Tensor, Tensor]:
         from scipy.optimize import linear_sum_assignment
 
-        queries, segments = linear_sum_assignment(cost.nan_to_num(nan=1e10, posinf=1e10, neginf=-1e10).cpu().numpy())
+        costs = cost.nan_to_num(nan=1e10, posinf=1e10, neginf=-1e10).cpu().numpy()
+        queries, segments = linear_sum_assignment(costs)
+        # Segments of equal costs (of one class, too small for any point) share their queries in order. The solver's choice
+        # among them hangs on rounding, and with it the points at which their masks are compared.
+        _, twins = np.unique(costs, axis=1, return_inverse=True)
+        groups = twins.reshape(-1)[segments]
+        segments[np.argsort(groups, kind="stable")] = segments[np.lexsort((segments, groups))]
         return torch.as_tensor(queries, device=cost.device), torch.as_tensor(segments, device=cost.device)
