@@ -388,11 +388,35 @@ def test_an_image_without_segments_has_no_mask_loss_even_where_logits_are_infini
     assert losses["stage0_loss_mask"] == losses["stage0_loss_dice"] == 0
 
 
-def test_segments_of_equal_costs_are_matched_in_order():
-    """Small segments that no point hits cost the same; which of them a query gets must not hang on rounding."""
-    costs = torch.rand(12, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    costs[:, 4:] = costs[:, 4:5]
-    queries, segments = HungarianMatcher._assign(costs)
+def test_segments_that_no_point_hits_are_matched_in_order():
+    """Those of one class cost the same; which of them a query gets must not hang on rounding."""
+    generator = torch.Generator().manual_seed(0)
+    costs = torch.rand(7, 9, generator=generator, dtype=torch.float64)
+    costs[:, 4:] = costs[:, 4:5] - 1
+    rounding = 1e-16 * torch.rand(costs.shape, generator=generator, dtype=torch.float64)
+    groups = torch.tensor([0, 1, 2, 3, -6, -6, -6, -6, -6])
+    queries, segments = HungarianMatcher._assign(costs + rounding, groups)
+    assert queries.tolist() == [*range(7)]
     assert segments[segments >= 4].tolist() == [4, 5, 6, 7, 8]
     least = linear_sum_assignment(costs.numpy())
     assert costs[queries, segments].sum() == pytest.approx(costs.numpy()[least].sum())
+
+
+def test_tiny_segments_share_the_loss_whatever_the_rounding():
+    """One image twice: with logits off by the last bit the segments of a pixel each go to the same queries."""
+    torch.manual_seed(0)
+    id_map = torch.zeros(64, 64, dtype=torch.long)
+    id_map.view(-1)[torch.randperm(64 * 64)[:12]] = torch.arange(1, 13)
+    labels = torch.tensor([0] + 6 * [1] + 6 * [2])
+    logits, classes = torch.randn(1, 20, 16, 16, dtype=torch.float64), torch.randn(1, 20, 4, dtype=torch.float64)
+    matcher = HungarianMatcher(class_weight=2.0, mask_weight=5.0, dice_weight=5.0, num_points=8)
+
+    def match(logits: torch.Tensor) -> list[int]:
+        seeds = [torch.Generator().manual_seed(3)]
+        ((_, segments),) = matcher(logits, classes, [id_map], [labels], (64, 64), seeds)
+        return segments.tolist()
+
+    expected = match(logits)
+    for seed in range(5):
+        noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        assert match(logits * (1 + 1e-15 * noise)) == expected

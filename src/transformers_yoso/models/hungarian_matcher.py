@@ -1,6 +1,7 @@
 """One-to-one matching of predictions and segments (DETR, arXiv 2005.12872), on sampled points."""
 
-import numpy as np
+from collections import defaultdict, deque
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,20 +67,28 @@ class HungarianMatcher(nn.Module):
             targets = sample_target_masks(masks, segments, points, canvas_size)
             cost = self.mask_weight * pairwise_mask_cost(logits, targets)
             cost = cost + self.dice_weight * pairwise_dice_cost(logits, targets)
+            # Segments that no point hits: those of one class (without class cost all of them) cost the same.
+            kinds = torch.zeros_like(labels)
             if class_logits is not None:
                 cost = cost - self.class_weight * at_least_float32(class_logits[index]).softmax(-1)[:, labels]
-            matches.append(self._assign(cost))
+                kinds = labels
+            groups = torch.where(targets.any(1), segments, -1 - kinds)
+            matches.append(self._assign(cost, groups))
         return matches
 
     @staticmethod
-    def _assign(cost: Tensor) -> tuple[Tensor, Tensor]:
+    def _assign(cost: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Matches by costs `(N, n)`; segments of one group `(n,)`, whose costs are equal, go to their queries in order.
+
+        Else the solver's choice among them, and with it the points at which their masks are compared, would hang on
+        the rounding of the costs.
+        """
         from scipy.optimize import linear_sum_assignment
 
         costs = cost.nan_to_num(nan=1e10, posinf=1e10, neginf=-1e10).cpu().numpy()
         queries, segments = linear_sum_assignment(costs)
-        # Segments of equal costs (of one class, too small for any point) share their queries in order. The solver's choice
-        # among them hangs on rounding, and with it the points at which their masks are compared.
-        _, twins = np.unique(costs, axis=1, return_inverse=True)
-        groups = twins.reshape(-1)[segments]
-        segments[np.argsort(groups, kind="stable")] = segments[np.lexsort((segments, groups))]
+        names, members = groups.tolist(), defaultdict(deque)
+        for segment, name in enumerate(names):
+            members[name].append(segment)
+        segments = [members[names[segment]].popleft() for segment in segments]
         return torch.as_tensor(queries, device=cost.device), torch.as_tensor(segments, device=cost.device)

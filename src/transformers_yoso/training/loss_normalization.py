@@ -41,14 +41,19 @@ def loss_shares(
         no_object_weight: weight of an unmatched query in the cross entropy.
         accelerator: of the run.
     """
-    weights = [
-        sum(_class_weight(len(labels), num_queries, no_object_weight) for labels in labels_of_pass)
-        for labels_of_pass in class_labels
-    ]
+
+    def class_weight(num_matched: int, num_images: int) -> float:
+        return num_matched + no_object_weight * (num_queries * num_images - num_matched)
+
+    num_images = [len(labels_of_pass) for labels_of_pass in class_labels]
+    num_matched = [sum(min(len(labels), num_queries) for labels in labels_of_pass) for labels_of_pass in class_labels]
     num_masks = sum(len(labels) for labels_of_pass in class_labels for labels in labels_of_pass)
-    local = torch.tensor([float(num_masks), sum(weights)], device=accelerator.device)
-    total_masks, total_weight = accelerator.reduce(local, "sum").tolist()
+    # Whole numbers, so that the totals are the same to the last bit however the batch is divided.
+    local = torch.tensor([num_masks, sum(num_matched), sum(num_images)], device=accelerator.device)
+    total_masks, total_matched, total_images = accelerator.reduce(local, "sum").tolist()
+    total_weight = class_weight(total_matched, total_images)
     passes = accelerator.num_processes * len(class_labels)
+    weights = map(class_weight, num_matched, num_images)
     return LossShares(
         num_masks=max(total_masks / passes, 1.0),
         class_factors=[weight * passes / total_weight if total_weight else 1.0 for weight in weights],
@@ -58,8 +63,3 @@ def loss_shares(
 def share_of_losses(losses: dict[str, Tensor], class_factor: float) -> dict[str, Tensor]:
     """The losses of a pass (`YosoForUniversalSegmentationOutput.loss_dict`) with its cross entropies as shares."""
     return {name: value * class_factor if name.endswith("cross_entropy") else value for name, value in losses.items()}
-
-
-def _class_weight(num_segments: int, num_queries: int, no_object_weight: float) -> float:
-    matched = min(num_segments, num_queries)
-    return matched + no_object_weight * (num_queries - matched)
