@@ -231,7 +231,7 @@ def test_command_exits_with_1_when_slower_than_a_saved_run(tiny_run, tmp_path, m
     faster = {size: {name: ratio / 2 for name, ratio in ratios.items()} for size, ratios in result["ratios"].items()}
     saved = tmp_path / "saved.json"
     saved.write_text(json.dumps(result | {"ratios": faster}))
-    monkeypatch.setattr(command, "run_benchmark", lambda options: result)
+    monkeypatch.setattr(command, "run_benchmark", lambda options: iter([result]))
     words = ["--image", str(PHOTO), "--skip_accuracy", "--allocator", "default", "--output_dir", str(tmp_path)]
     with pytest.raises(SystemExit) as stopped:
         command.main([*words, "--compare", str(saved)])

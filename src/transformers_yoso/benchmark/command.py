@@ -117,8 +117,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         restart_with_steady_malloc()
     logging.basicConfig(format="%(message)s")
     logging.getLogger(__package__).setLevel(logging.INFO)
-    result = run_benchmark(options)
-    write_results(result, arguments.output_dir)
+    for result in run_benchmark(options):
+        write_results(result, arguments.output_dir)
     print(summary_table(result["summary"]))
     print(f"wrote {arguments.output_dir}/benchmark.json, .md and .png")
     if arguments.compare is not None:

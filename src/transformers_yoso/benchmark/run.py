@@ -67,11 +67,12 @@ class Options:
     split: str = "val"
 
 
-def run_benchmark(options: Options) -> dict[str, Any]:
+def run_benchmark(options: Options) -> Iterator[dict[str, Any]]:
     """Measures everything.
 
-    Returns:
-        What can be written as JSON: `environment`, `arguments`, `unavailable` (reason by variant), `sizes` (by size
+    Yields:
+        What is known after each size, and once more with the accuracy, if that is measured; so a run that breaks off
+        leaves something. It can be written as JSON: `environment`, `arguments`, `unavailable` (reason by variant), `sizes` (by size
         `timings`, `memory_mb`, `memory_not_measured`, `agreement`, `ablation`, `profile`), `summary` (lines by size),
         `ratios` (by size, for regression checks) and `accuracy` (`None` without a checkpoint).
     """
@@ -99,16 +100,19 @@ def run_benchmark(options: Options) -> dict[str, Any]:
                 "memory_not_measured": memory_not_measured,
                 **check_size(case, run, variants, model, image_processor, options),
             }
-    del variants
-    return {
-        "environment": environment,
-        "arguments": described_arguments(options),
-        "unavailable": unavailable,
-        "sizes": sizes,
-        "summary": summarise(runs, on_gpu=options.device.type == "cuda"),
-        "ratios": {size: ratios_to_reference(run.times) for size, run in runs.items()},
-        "accuracy": None if options.checkpoint is None else check_accuracy(options, options.checkpoint),
-    }
+            result = {
+                "environment": environment,
+                "arguments": described_arguments(options),
+                "unavailable": unavailable,
+                "sizes": sizes,
+                "summary": summarise(runs, on_gpu=options.device.type == "cuda"),
+                "ratios": {size: ratios_to_reference(run.times) for size, run in runs.items()},
+                "accuracy": None,
+            }
+            yield result
+    if options.checkpoint is not None:
+        del variants
+        yield {**result, "accuracy": check_accuracy(options, options.checkpoint)}
 
 
 def described_arguments(options: Options) -> dict[str, Any]:
