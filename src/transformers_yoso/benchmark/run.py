@@ -72,9 +72,9 @@ def run_benchmark(options: Options) -> Iterator[dict[str, Any]]:
 
     Yields:
         What is known after each size, and once more with the accuracy, if that is measured; so a run that breaks off
-        leaves something. It can be written as JSON: `environment`, `arguments`, `unavailable` (reason by variant), `sizes` (by size
-        `timings`, `memory_mb`, `memory_not_measured`, `agreement`, `ablation`, `profile`), `summary` (lines by size),
-        `ratios` (by size, for regression checks) and `accuracy` (`None` without a checkpoint).
+        leaves something. It can be written as JSON: `environment`, `arguments`, `unavailable` (reason by variant),
+        `sizes` (by size `timings`, `memory_mb`, `memory_not_measured`, `agreement`, `ablation`, `profile`), `summary`
+        (lines by size), `ratios` (by size, for regression checks) and `accuracy` (`None` if not measured).
     """
     torch.set_num_threads(options.threads)
     environment = describe_environment(options.device)
