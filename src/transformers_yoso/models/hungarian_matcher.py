@@ -91,4 +91,5 @@ class HungarianMatcher(nn.Module):
         for segment, name in enumerate(names):
             members[name].append(segment)
         segments = [members[names[segment]].popleft() for segment in segments]
-        return torch.as_tensor(queries, device=cost.device), torch.as_tensor(segments, device=cost.device)
+        indices = {"dtype": torch.long, "device": cost.device}  # also where there is nothing to match
+        return torch.as_tensor(queries, **indices), torch.as_tensor(segments, **indices)
