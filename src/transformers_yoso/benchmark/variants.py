@@ -211,8 +211,7 @@ class FusedVariant(PlainVariant):
             return form.features(network.backbone, pixel_values.contiguous(memory_format=torch.channels_last))
 
         def decode(aggregated: Tensor) -> tuple[Tensor, Tensor]:
-            features, size = location_features(aggregated), aggregated.shape[-2:]
-            decoded = form.decoder(network.decoder, features, size, every_stage=False)
+            decoded = form.decoder(network.decoder, location_features(aggregated), every_stage=False)
             return self.model.class_branches[-1](decoded.kernels[-1]), decoded.mask_logits[-1]
 
         # The neck empties the list that it is given, to free the features early.

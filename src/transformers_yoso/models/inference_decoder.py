@@ -13,12 +13,12 @@ from .separable_dynamic_decoder import DecoderOutput, SeparableDynamicDecoder
 
 
 def location_features(aggregated: Tensor) -> Tensor:
-    """o `(B, C, h, w)` -> F `(B, h * w, C + 3)`: o, x, y and 1 of each pixel."""
+    """o `(B, C, h, w)` -> F `(B, h, w, C + 3)`: o, x, y and 1 of each pixel."""
     batch_size, _, height, width = aggregated.shape
     x = coordinates(width, aggregated).view(1, width).expand(height, width)
     y = coordinates(height, aggregated).view(height, 1).expand(height, width)
     location = torch.stack((x, y, torch.ones_like(x)), dim=-1).expand(batch_size, -1, -1, -1)
-    return torch.cat((aggregated.permute(0, 2, 3, 1), location), dim=-1).flatten(1, 2)
+    return torch.cat((aggregated.permute(0, 2, 3, 1), location), dim=-1)
 
 
 class InferenceDecoder(nn.Module):
@@ -38,16 +38,14 @@ class InferenceDecoder(nn.Module):
         self.register_buffer("location", location, persistent=False)
         self.register_buffer("proposals", proposals.to(location.dtype), persistent=False)
 
-    def forward(
-        self, decoder: SeparableDynamicDecoder, features: Tensor, size: tuple[int, int], every_stage: bool = True
-    ) -> DecoderOutput:
+    def forward(self, decoder: SeparableDynamicDecoder, features: Tensor, every_stage: bool = True) -> DecoderOutput:
         """
         Args:
             decoder (`SeparableDynamicDecoder`): In its plain form.
-            features (`Tensor` of shape `(B, h * w, C + 3)`): F, see [`location_features`].
-            size (`tuple[int, int]`): (h, w).
+            features (`Tensor` of shape `(B, h, w, C + 3)`): F, see [`location_features`].
             every_stage (`bool`): See [`SeparableDynamicDecoder.forward`].
         """
+        size, features = features.shape[1:3], features.flatten(1, 2)
         kernels = decoder.proposal_kernels.weight.flatten(1).expand(len(features), -1, -1)
         all_kernels, all_mask_logits, attentions = [kernels], [], []
         all_mask_logits.append(torch.matmul(self.proposals.to(features.dtype), features.mT).unflatten(-1, size))

@@ -77,9 +77,9 @@ class InferenceForm(nn.Module):
         del pixel_values  # the copy, if it is one
         aggregated = self.neck(features)
         if self.decoder is not None:
-            features, size = location_features(aggregated), aggregated.shape[-2:]
+            features = location_features(aggregated)
             del aggregated  # takes as much memory as its copy
-            return None, self.decoder(decoder, features, size, every_stage)
+            return None, self.decoder(decoder, features, every_stage)
         feature_map = self.location_conv(append_coordinate_features(aggregated))
         return feature_map, decoder(feature_map, every_stage)
 

@@ -74,8 +74,8 @@ class DecoderCase:
         inference = InferenceDecoder(self.decoder, location_conv)
 
         def run() -> Tensor:
-            features, size = location_features(aggregated), aggregated.shape[-2:]
-            return self.class_branches[-1](inference(self.decoder, features, size, every_stage=False).kernels[-1])
+            decoded = inference(self.decoder, location_features(aggregated), every_stage=False)
+            return self.class_branches[-1](decoded.kernels[-1])
 
         return run
 
