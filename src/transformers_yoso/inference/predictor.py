@@ -28,7 +28,7 @@ ON_ERROR = ("raise", "return")
 
 @dataclass(frozen=True)
 class PreparedPhoto:
-    """A photo, uint8 (3, H, W), and the model's input made from it, (3, h, w), not yet padded."""
+    """A photo, uint8 (3, H, W), and the model's input made from it, (3, h, w) on its device, not yet padded."""
 
     source: str | None
     pixels: Tensor
@@ -190,7 +190,7 @@ class YosoPredictor:
         try:
             pixels = read_photo(image)
             try:
-                values = self.image_processor(images=[pixels], do_pad=False, return_tensors="pt")["pixel_values"][0]
+                values = self.image_processor(images=[self._to_gpu(pixels)], do_pad=False)["pixel_values"][0]
             except ValueError as error:
                 raise ImageReadError(f"{source or 'an image'}: {one_line(error)}") from error
         except YosoError as error:
@@ -201,17 +201,19 @@ class YosoPredictor:
         batch = Batch(photos)
         if not batch.readable:
             return batch
-        inputs = self.image_processor(
-            images=[photo.pixel_values for photo in batch.readable],
-            do_resize=False,
-            do_rescale=False,
-            do_normalize=False,
-            return_tensors="pt",
-        )
-        if self.device.type == "cuda":
-            inputs = {name: value.pin_memory() for name, value in inputs.items()}
-        moved = {name: value.to(self.device, non_blocking=True) for name, value in inputs.items()}
-        return Batch(photos, moved | {"pixel_values": moved["pixel_values"].to(self.dtype)})
+        values = [photo.pixel_values for photo in batch.readable]
+        if len({value.shape for value in values}) == 1:  # the model pads by itself
+            inputs = {"pixel_values": torch.stack(values)}
+        else:
+            inputs = self.image_processor(
+                images=values, do_resize=False, do_rescale=False, do_normalize=False, return_tensors="pt"
+            )
+        moved = {name: value.to(self.device) for name, value in inputs.items()}
+        return Batch(batch.photos, moved | {"pixel_values": moved["pixel_values"].to(self.dtype)})
+
+    def _to_gpu(self, pixels: Tensor) -> Tensor:
+        """With CUDA a photo is copied as uint8, to be resized and normalised there."""
+        return pixels.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else pixels
 
     def _forward(self, batch: Batch) -> Batch:
         if batch.data is None:
@@ -223,8 +225,9 @@ class YosoPredictor:
         if batch.data is None:
             return list(batch.photos)
         sizes = [tuple(photo.pixels.shape[1:]) for photo in batch.readable]
+        resized_sizes = [tuple(photo.pixel_values.shape[1:]) for photo in batch.readable]
         with torch.inference_mode():
-            results = iter(segment_outputs(self.image_processor, batch.data, sizes, options))
+            results = iter(segment_outputs(self.image_processor, batch.data, sizes, options, resized_sizes))
         return [
             photo if isinstance(photo, FailedPrediction) else self._prediction(photo, *next(results), options.subtask)
             for photo in batch.photos

@@ -27,17 +27,25 @@ class SegmentationOptions:
 
 
 def segment_outputs(
-    image_processor: Any, outputs: Any, target_sizes: list[tuple[int, int]], options: SegmentationOptions
+    image_processor: Any,
+    outputs: Any,
+    target_sizes: list[tuple[int, int]],
+    options: SegmentationOptions,
+    resized_sizes: list[tuple[int, int]],
 ) -> list[tuple[np.ndarray, list[dict[str, Any]]]]:
-    """Per image the int32 map (H, W), 0 = void, and `segments_info`; semantic segments have `score` None."""
+    """Per image the int32 map (H, W), 0 = void, and `segments_info`; semantic segments have `score` None.
+
+    Sizes are (height, width) in pixels: of the photos, and of what the network saw of them.
+    """
+    sizes = {"target_sizes": target_sizes, "resized_sizes": resized_sizes}
     if options.subtask == "semantic":
-        maps = image_processor.post_process_semantic_segmentation(outputs, target_sizes=target_sizes)
+        maps = image_processor.post_process_semantic_segmentation(outputs, **sizes)
         return [_semantic_segments(segmentation.numpy(force=True)) for segmentation in maps]
     thresholds = {"threshold": options.threshold, "mask_threshold": options.mask_threshold}
     if options.subtask == "panoptic":
         thresholds["overlap_mask_area_threshold"] = options.overlap_mask_area_threshold
     post_process = getattr(image_processor, f"post_process_{options.subtask}_segmentation")
-    results = post_process(outputs, target_sizes=target_sizes, **thresholds)
+    results = post_process(outputs, **sizes, **thresholds)
     return [
         (result["segmentation"].numpy(force=True).astype(np.int32, copy=False), result["segments_info"])
         for result in results

@@ -54,7 +54,7 @@ class CompiledForward:
             class_queries_logits=outputs.class_queries_logits.clone(),
             masks_queries_logits=outputs.masks_queries_logits.clone(),
             last_hidden_state=outputs.last_hidden_state.clone(),
-            image_sizes=torch.tensor([[height, width]] * len(pixel_values), device=pixel_values.device),
+            image_sizes=torch.tensor([[height, width]] * len(pixel_values)),
         )
 
 

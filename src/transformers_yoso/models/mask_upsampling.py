@@ -36,10 +36,7 @@ class MaskUpsampling:
     def __init__(self, mask_logits: Tensor, image_size: tuple[int, int], target_size: tuple[int, int]) -> None:
         self.grid, canvas = own_canvas(mask_logits, image_size)
         self.canvas_width, self.image_width, self.target_width = canvas[1], image_size[1], target_size[1]
-        canvas_rows, canvas_weights = linear_taps(self.grid.shape[1], canvas[0])
-        image_rows, image_weights = linear_taps(image_size[0], target_size[0])
-        self.grid_rows = canvas_rows[image_rows].flatten(1)
-        self.weights = (canvas_weights[image_rows] * image_weights.unsqueeze(-1)).flatten(1)
+        self.grid_rows, self.weights = two_step_taps(self.grid.shape[1], canvas[0], image_size[0], target_size[0])
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows `start` to `stop` of the target, float32 `(K, stop - start, width)`."""
@@ -56,6 +53,15 @@ class MaskUpsampling:
             indices.flatten(0, 1), maps.flatten(0, 1), per_sample_weights=weights.flatten(0, 1), mode="sum"
         )
         return rows.view(num_masks, stop - start, self.target_width)
+
+
+def two_step_taps(grid: int, canvas: int, image: int, target: int) -> tuple[Tensor, Tensor]:
+    """Grid cells (int64) and weights (float32) of each target position on one axis, `(target, 4)`; lengths are given."""
+    canvas_cells, canvas_weights = linear_taps(grid, canvas)
+    image_pixels, image_weights = linear_taps(image, target)
+    return canvas_cells[image_pixels].flatten(1), (canvas_weights[image_pixels] * image_weights.unsqueeze(-1)).flatten(
+        1
+    )
 
 
 def linear_taps(in_length: int, out_length: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .mask_upsampling import MaskUpsampling, upsample_masks
 
+UNDEFINED_LOGITS = "The class logits hold NaN or infinite values: check the model's input and weights, and its dtype."
+
 MAX_INSTANCES = 100
 """Instances kept per image, the official `topk_per_image`."""
 

@@ -7,8 +7,10 @@ from torch import Tensor
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
 
 from .canvas import MASK_STRIDE
+from .gpu_panoptic import panoptic_segmentations, triton_assignment
 from .image_resizing import get_padded_size, get_resized_image_size
 from .post_processing import (
+    UNDEFINED_LOGITS,
     binary_mask_to_rle,
     instance_segmentation,
     panoptic_segmentation,
@@ -58,19 +60,21 @@ class YosoPostProcessingMixin:
         """
         if output_format not in ("map", "rle", "png"):
             raise ValueError(f"`output_format` must be 'map', 'rle' or 'png', but is {output_format!r}.")
-        label_ids_to_fuse = set(self.label_ids_to_fuse if label_ids_to_fuse is None else label_ids_to_fuse)
-        results = [
-            panoptic_segmentation(
-                *logits_and_sizes,
-                threshold=self._saved_unless_given("threshold", threshold),
-                mask_threshold=self._saved_unless_given("mask_threshold", mask_threshold),
-                overlap_mask_area_threshold=self._saved_unless_given(
-                    "overlap_mask_area_threshold", overlap_mask_area_threshold
-                ),
-                label_ids_to_fuse=label_ids_to_fuse,
-            )
-            for logits_and_sizes in self._split_outputs(outputs, target_sizes, resized_sizes)
-        ]
+        rules = {
+            "threshold": self._saved_unless_given("threshold", threshold),
+            "mask_threshold": self._saved_unless_given("mask_threshold", mask_threshold),
+            "overlap_mask_area_threshold": self._saved_unless_given(
+                "overlap_mask_area_threshold", overlap_mask_area_threshold
+            ),
+            "label_ids_to_fuse": set(self.label_ids_to_fuse if label_ids_to_fuse is None else label_ids_to_fuse),
+        }
+        images = self._split_outputs(outputs, target_sizes, resized_sizes)
+        assign_pixels = triton_assignment(outputs.masks_queries_logits.device)
+        if assign_pixels is not None:
+            results = panoptic_segmentations(images, assign_pixels, **rules)
+        else:
+            check_logits(outputs)
+            results = [panoptic_segmentation(*image, **rules) for image in images]
         for result in results:
             if output_format == "png":
                 result["segmentation"] = encode_png(result["segmentation"])
@@ -108,6 +112,7 @@ class YosoPostProcessingMixin:
         """
         if return_coco_annotation and return_binary_maps:
             raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other: set one of them.")
+        check_logits(outputs)
         results = []
         for logits_and_sizes in self._split_outputs(outputs, target_sizes, resized_sizes):
             result = instance_segmentation(
@@ -134,6 +139,7 @@ class YosoPostProcessingMixin:
             Per image the int64 map (height, width) of classes; with `return_segmentation_scores` instead an output
             with that map as `segmentation` and float32 `segmentation_scores` (C, height, width).
         """
+        check_logits(outputs)
         results = []
         for logits_and_sizes in self._split_outputs(outputs, target_sizes, resized_sizes):
             segmentation, scores = semantic_segmentation(*logits_and_sizes, return_scores=return_segmentation_scores)
@@ -177,10 +183,6 @@ class YosoPostProcessingMixin:
         self, outputs: Any, target_sizes: ImageSizes | None, resized_sizes: ImageSizes | None
     ) -> list[tuple[Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
         """Per image (class logits, mask logits, image size, target size)."""
-        if not outputs.class_queries_logits.isfinite().all():
-            raise ValueError(
-                "The class logits hold NaN or infinite values: check the model's input and weights, and its dtype."
-            )
         image_sizes = self.resolve_image_sizes(outputs, target_sizes, resized_sizes)
         batch_size = len(image_sizes)
         target_sizes = image_sizes if target_sizes is None else _as_sizes(target_sizes, batch_size, "target_sizes")
@@ -191,6 +193,12 @@ class YosoPostProcessingMixin:
         value = getattr(self, name) if value is None else value
         check_fraction(name, value)
         return value
+
+
+def check_logits(outputs: Any) -> None:
+    """Raises `ValueError` if class logits are NaN or infinite."""
+    if not outputs.class_queries_logits.isfinite().all():
+        raise ValueError(UNDEFINED_LOGITS)
 
 
 def check_fraction(name: str, value: float) -> None:
