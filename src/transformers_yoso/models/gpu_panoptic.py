@@ -58,7 +58,7 @@ def panoptic_segmentations(
             cached_taps(*lengths, grid.device)
             for lengths in zip(grid.shape[1:], canvas, image_size, target_size, strict=True)
         )
-        queries = torch.argsort(kept, descending=True, stable=True)
+        queries = torch.argsort(kept.int(), descending=True, stable=True)
         codes, areas = assign_pixels(grid, queries, kept.sum(), scores, rows, columns, mask_threshold)
         is_stuff = fused_labels(tuple(sorted(label_ids_to_fuse)), no_object + 1, grid.device)
         ids, table = merge_segments(scores, labels, kept, areas, is_stuff[labels], overlap_mask_area_threshold)
