@@ -17,7 +17,7 @@ from transformers_yoso.data import AugmentedDataset, PanopticCollator, TrainingA
 from transformers_yoso.model_card import describe_hardware
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.models.modeling_yoso import YosoForUniversalSegmentation
-from transformers_yoso.training.memory import memory_in_use
+from transformers_yoso.training.memory import peak_memory
 from transformers_yoso.training.parameter_groups import build_parameter_groups
 from transformers_yoso.training.speed import prepare_for_speed
 
@@ -124,7 +124,7 @@ def main() -> None:
     if arguments.output_json:
         settings = {name: str(value) for name, value in vars(arguments).items()}
         result = {
-            **{"median": medians, "rounds": rounds, "memory_gib": memory_in_use(device)},
+            **{"median": medians, "rounds": rounds, "memory_gib": peak_memory(device)},
             **{"device": device.type, "hardware": describe_hardware(device), "settings": settings},
         }
         arguments.output_json.write_text(json.dumps(result, indent=2) + "\n")

@@ -82,13 +82,14 @@ def report(arguments: argparse.Namespace, measured: StepMeasurement, estimates: 
         ]
         for estimate in estimates
     ]
-    header = ["processes", "steps", "images", "images/s", "hours", "memory a process", "summing", "loading keeps up"]
+    header = ["processes", "steps", "images", "images/s", "hours", "memory a step", "summing", "loading keeps up"]
     return (
         f"**Calculation** for the recipe {arguments.recipe}, not a measurement.\n\n"
         f"Measured, one process: {measured.images_per_second:.3g} images/s trained, "
         f"{'loading not measured' if loading is None else f'{loading:.3g} images/s loaded'}, memory {memory} "
         f"({measured.origin}).\n"
-        f"Assumed: every process does the same; {summing}; evaluation and checkpoints are left out.\n\n"
+        f"Assumed: every process does the same; {summing}; memory is that of the measured step, whose batch is "
+        "gathered to the recipe's by accumulation; evaluation and checkpoints are left out.\n\n"
         + markdown_table(header, rows)
     )
 

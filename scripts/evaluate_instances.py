@@ -1,12 +1,13 @@
 """
 Mask AP of a panoptic checkpoint on COCO `instances` annotations at one or several scales; one process or `torchrun`.
 
-python scripts/evaluate_instances.py --model_name_or_path checkpoints/yoso-r50-coco --dataset_dir data/coco \\
+python scripts/evaluate_instances.py --model_name_or_path checkpoints/yoso-r50-coco --dataset_dir coco \\
     --split val2017 --scales 448 550 608
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,4 +93,7 @@ def write_json(file: Path, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"Not evaluated: {error}")

@@ -2,7 +2,7 @@
 Segments all photos of a dataset into COCO panoptic files, by one or many processes; start it again after a crash.
 
 accelerate launch scripts/predict_dataset.py --model_name_or_path checkpoints/yoso-r50-coco --dataset_dir data/coco \\
-    --split val2017 --categories_file data/coco/annotations/panoptic_val2017.json --output_dir outputs/val2017
+    --split val --categories_file data/coco/panoptic_val.json --output_dir outputs/coco
 """
 
 import argparse
@@ -17,9 +17,15 @@ from tqdm import tqdm
 from transformers_yoso.bulk import PredictionJob, open_shards
 from transformers_yoso.data import CategoryTable
 from transformers_yoso.evaluation.model_loading import check_labels
-from transformers_yoso.inference import YosoPredictor
+from transformers_yoso.inference import YosoError, YosoPredictor
 from transformers_yoso.inference.checkpoint import size_of_edges
 from transformers_yoso.inference.coco import categories as model_categories
+
+SETTINGS = (
+    *("model_name_or_path", "size", "dtype", "batch_size", "categories_file"),
+    *("dataset_dir", "dataset_name", "dataset_config_name", "split", "image_column_name"),
+)
+"""Arguments on which the results depend."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -54,8 +60,7 @@ def main() -> None:
         image_column_name=arguments.image_column_name,
         shard_size=arguments.shard_size,
     )
-    names = ("model_name_or_path", "size", "dtype", "batch_size", "categories_file")
-    job = PredictionJob(arguments.output_dir, shards, {name: getattr(arguments, name) for name in names})
+    job = PredictionJob(arguments.output_dir, shards, {name: getattr(arguments, name) for name in SETTINGS})
     predictor = load_predictor(arguments, state)
     category_ids, categories = read_categories(arguments.categories_file, predictor)
 
@@ -66,7 +71,9 @@ def main() -> None:
         for name in own:
             options = {"batch_size": arguments.batch_size, "num_workers": arguments.num_workers}
             job.predict(predictor, name, category_ids=category_ids, on_photo=bar.update, **options)
-    if not job.missing():  # who finishes last merges; nobody waits, as shards may take hours
+    # Who finishes last merges, as shards may take hours; where nothing was left to do, one process.
+    may_merge = bool(own) or (state.is_main_process and not missing[0])
+    if may_merge and not job.missing():
         report(job.merge(categories), arguments.output_dir)
 
 
@@ -99,4 +106,7 @@ def report(merged: dict[str, Any], output_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, YosoError) as error:
+        sys.exit(f"No prediction: {error}")

@@ -30,6 +30,22 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def load_model(name: str) -> tuple[YosoForUniversalSegmentation, torch.dtype]:
+    """The model in float32, and the dtype of the saved weights.
+
+    Raises:
+        ValueError: the file holds other weights than the config asks for, such as the bias of a fusion convolution.
+    """
+    model, loading = YosoForUniversalSegmentation.from_pretrained(name, output_loading_info=True)
+    dtype = model.dtype
+    if strangers := sorted(loading["unexpected_keys"]) + sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"the weights of {name} are not those of its config, which knows no biased fusion convolution: "
+            f"{', '.join(strangers[:5])} would be lost or made up."
+        )
+    return model.float(), dtype
+
+
 def reparameterize(model: YosoForUniversalSegmentation, aggregator_type: str) -> YosoForUniversalSegmentation:
     """A copy of the model with the given form of aggregation."""
     model = copy.deepcopy(model)
@@ -47,16 +63,16 @@ def feature_map_difference(one: YosoForUniversalSegmentation, other: YosoForUniv
 def main() -> None:
     arguments = parse_arguments()
     try:
-        model = YosoForUniversalSegmentation.from_pretrained(arguments.model_name_or_path, dtype=torch.float32)
+        model, dtype = load_model(arguments.model_name_or_path)
         image_processor = YosoImageProcessor.from_pretrained(arguments.model_name_or_path)
         converted = reparameterize(model, arguments.aggregator_type)
     except (ValueError, OSError) as error:
         sys.exit(f"Not re-parameterised: {error}")
     if model.config.aggregator_type == arguments.aggregator_type:
         sys.exit(f"Not re-parameterised: {arguments.model_name_or_path} is {arguments.aggregator_type} already.")
-    converted.save_pretrained(arguments.output_dir)
-    image_processor.save_pretrained(arguments.output_dir)
     difference = feature_map_difference(model, converted)
+    converted.to(dtype).save_pretrained(arguments.output_dir)
+    image_processor.save_pretrained(arguments.output_dir)
     print(
         f"Wrote {arguments.output_dir}, {model.config.aggregator_type} -> {arguments.aggregator_type}; the feature maps "
         f"differ by {difference:.1e} of the largest entry."

@@ -188,6 +188,37 @@ def test_jobs_are_not_mixed(parquet_folder, tmp_path):
         job.merge([])
 
 
+def test_shards_of_other_photos_are_another_job(photos, tmp_path):
+    """Six photos by fours or by threes: two shards either way, but not of the same photos."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(6):
+        shutil.copyfile(photos[k].file_name, folder / f"{k}.jpg")
+    PredictionJob(tmp_path / "out", open_shards(dataset_dir=folder, shard_size=4), {}).prepare()
+    PredictionJob(tmp_path / "out", open_shards(dataset_dir=folder, shard_size=4), {})
+    by_threes = open_shards(dataset_dir=folder, shard_size=3)
+    assert len(by_threes) == 2
+    with pytest.raises(ValueError, match=r"other settings \(shards: .*4 files.*, now .*3 files"):
+        PredictionJob(tmp_path / "out", by_threes, {})
+    (folder / "5.jpg").rename(folder / "6.jpg")
+    with pytest.raises(ValueError, match="other settings"):
+        PredictionJob(tmp_path / "out", open_shards(dataset_dir=folder, shard_size=4), {})
+
+
+def test_finished_job_is_merged_again_by_one_process(checkpoint, shared_dir, tmp_path, monkeypatch, capsys):
+    source = shared_dir / "data" / "coco_panoptic_sample"
+    arguments = command(checkpoint, source, tmp_path, "--split", "val2017", "--shard_size", 1)
+    run_here(monkeypatch, arguments)
+    before = files_of(tmp_path)
+    (tmp_path / "panoptic.json").unlink()
+    capsys.readouterr()
+    process = start_two(arguments)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    assert output.count("2 photos in") == 1
+    assert files_of(tmp_path) == before
+
+
 def test_what_is_no_dataset_is_explained(parquet_folder, photos, tmp_path):
     with pytest.raises(ValueError, match="exactly one"):
         open_shards()

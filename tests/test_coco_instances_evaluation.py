@@ -123,6 +123,15 @@ def test_one_command_scores_every_scale(shared_dir, tmp_path, monkeypatch, capsy
     assert [line.split()[:2] for line in printed[-2:]] == [["160", "266"], ["224", "373"]]
 
 
+def test_a_folder_of_another_layout_is_explained_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "panoptic_val2017.json").write_text("{}")
+    run = ["--model_name_or_path", CHECKPOINT, "--dataset_dir", tmp_path, "--use_cpu"]
+    monkeypatch.setattr(sys, "argv", ["evaluate_instances.py", *map(str, run)])
+    expected = r"Not evaluated: Expected instances_val2017\.json in .* or its annotations/; .* has: panoptic_val2017\.json"
+    with pytest.raises(SystemExit, match=expected):
+        runpy.run_path(str(ROOT / "scripts" / "evaluate_instances.py"), run_name="__main__")
+
+
 def test_a_model_of_other_classes_is_refused(shared_dir, tmp_path):
     panoptic = CocoPanopticDataset.from_folder(shared_dir / "data" / "coco_panoptic_sample", "val2017")
     folder = instances_folder(panoptic, [0], tmp_path / "coco", "val2017")

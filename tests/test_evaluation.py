@@ -170,6 +170,19 @@ def test_script_writes_scores_predictions_and_a_sheet(three_photos, tmp_path, mo
     assert "AP50" in printed and "IoU" in printed and "balcony-fence" in printed
 
 
+def test_script_stops_after_a_stage(three_photos, tmp_path, monkeypatch):
+    """Early exit is scored by the same command, and said in the scores."""
+    common = ["--model_name_or_path", CHECKPOINT, "--dataset_dir", three_photos, "--use_cpu", *FAST]
+    for stages in (1, 2):
+        file = tmp_path / f"{stages}.json"
+        run_script(monkeypatch, "evaluate.py", *common, "--output_json", file, "--num_inference_stages", stages)
+    one, two = (json.loads((tmp_path / f"{stages}.json").read_text()) for stages in (1, 2))
+    assert (one["stages"], two["stages"]) == (1, 2)
+    assert one["all"]["pq"] > 0 and one["all"]["pq"] != two["all"]["pq"]
+    with pytest.raises(ValueError, match=r"must be 1 to `num_stages` \(2\), got 3"):
+        run_script(monkeypatch, "evaluate.py", *common, "--num_inference_stages", 3)
+
+
 def test_two_processes_of_the_script_equal_one(three_photos, tmp_path):
     """`torchrun` as a user would start it, with an odd number of photos."""
     common = [

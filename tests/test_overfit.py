@@ -9,7 +9,7 @@ from transformers import TimmBackboneConfig, set_seed
 from transformers_yoso import YosoConfig, YosoForUniversalSegmentation, YosoImageProcessor
 from transformers_yoso.data import CategoryTable, CocoPanopticDataset, PanopticSample
 from transformers_yoso.data.sample import drop_crowd_segments
-from transformers_yoso.metrics import PanopticQuality
+from transformers_yoso.metrics import PanopticQuality, reference_of
 from transformers_yoso.training.backbone_weights import load_backbone_weights
 from transformers_yoso.training.parameter_groups import build_parameter_groups
 from transformers_yoso.training.schedules import build_schedule
@@ -63,13 +63,7 @@ def panoptic_quality(
     sizes = [tuple(sample.segment_map.shape) for sample in samples]
     results = processor.post_process_panoptic_segmentation(outputs, target_sizes=sizes)
     for sample, result in zip(samples, results, strict=True):
-        quality.update(
-            result["segmentation"].numpy(),
-            result["segments_info"],
-            sample.segment_map.numpy(),
-            sample.class_labels.tolist(),
-            sample.is_crowd.tolist(),
-        )
+        quality.add(prediction=result, reference=reference_of(sample))
     return quality.compute()["all"]["pq"]
 
 

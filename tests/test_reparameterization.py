@@ -135,6 +135,26 @@ def test_script_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert not (tmp_path / "again").exists()
 
 
+def test_script_refuses_a_biased_fusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading drops the bias, which the config knows nothing of, with a warning only."""
+    model = tiny_model(aggregator_type="ifa")
+    model.model.feature_pyramid_aggregator.aggregation.fusion_conv.bias = nn.Parameter(torch.randn(16))
+    model.save_pretrained(tmp_path / "biased")
+    YosoImageProcessor().save_pretrained(tmp_path / "biased")
+    with pytest.raises(SystemExit, match=r"Not re-parameterised: .*biased fusion.*fusion_conv\.bias would be lost"):
+        run_script(monkeypatch, "--model_name_or_path", tmp_path / "biased", "--output_dir", tmp_path / "cfa")
+    assert not (tmp_path / "cfa").exists()
+
+
+def test_script_keeps_the_saved_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(aggregator_type="ifa").half()
+    model.save_pretrained(tmp_path / "half")
+    YosoImageProcessor().save_pretrained(tmp_path / "half")
+    run_script(monkeypatch, "--model_name_or_path", tmp_path / "half", "--output_dir", tmp_path / "cfa")
+    converted = YosoForUniversalSegmentation.from_pretrained(tmp_path / "cfa")
+    assert converted.dtype == torch.float16 and converted.config.aggregator_type == "cfa"
+
+
 def test_script_refuses_a_wide_fusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model(aggregator_type="ifa", fusion_kernel_size=3).save_pretrained(tmp_path / "wide")
     YosoImageProcessor().save_pretrained(tmp_path / "wide")

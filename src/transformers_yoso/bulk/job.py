@@ -1,6 +1,7 @@
 """A job that predicts shards into a folder in COCO panoptic format, each shard at once or not at all."""
 
 import json
+import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ class PredictionJob:
 
     def __init__(self, folder: str | Path, shards: Sequence[Shard], settings: Mapping[str, Any]):
         self.folder, self.shards = Path(folder), list(shards)
-        self.settings = {**settings, "shards": [shard.name for shard in shards]}
+        self.settings = {**settings, "shards": [f"{shard.name} {shard.contents}".rstrip() for shard in shards]}
         self.png_folder = self.folder / "panoptic"
         self._check_settings()
 
@@ -154,8 +155,8 @@ def predict_photos(
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Writes a file that is whole or absent."""
-    unfinished = file.with_name(f"{UNFINISHED}{file.name}")
+    """Writes a file that is whole or absent, whoever else writes it."""
+    unfinished = file.with_name(f"{UNFINISHED}{os.getpid()}-{file.name}")
     unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
     unfinished.replace(file)
 

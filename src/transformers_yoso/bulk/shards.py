@@ -1,5 +1,6 @@
 """A dataset as shards of photos without annotations: photo files in groups, or the files of a table."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,6 +36,10 @@ class Shard(Protocol):
     def name(self) -> str:
         """Unique in the dataset, and a name that a folder can have."""
 
+    @property
+    def contents(self) -> str:
+        """Tells which photos are in it, as far as that is known without reading them."""
+
     def __iter__(self) -> Iterator[Photo]: ...
 
 
@@ -45,6 +50,12 @@ class FileShard:
     name: str
     root: Path
     files: Sequence[Path]
+
+    @property
+    def contents(self) -> str:
+        """Number of files, and a digest of their names."""
+        names = "\n".join(file.relative_to(self.root).as_posix() for file in self.files)
+        return f"({len(self.files)} files, {hashlib.sha256(names.encode()).hexdigest()[:12]})"
 
     def __iter__(self) -> Iterator[Photo]:
         for file in self.files:
@@ -59,6 +70,7 @@ class TableShard:
     name: str
     rows: "datasets.IterableDataset"
     image_column_name: str
+    contents: str = ""
 
     def __iter__(self) -> Iterator[Photo]:
         for number, row in enumerate(self.rows):

@@ -42,6 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None) -> argpar
     )
     parser.add_argument("--object_threshold", type=float, help="Instead of the saved one.")
     parser.add_argument("--overlap_threshold", type=float, help="Instead of the saved one.")
+    parser.add_argument("--num_inference_stages", type=int, help="Stop after this stage of the decoder (early exit).")
     parser.add_argument("--batch_size", type=int, default=1, help="Images per forward pass and process.")
     parser.add_argument("--mixed_precision", choices=["no", "bf16", "fp16"], default="no")
     parser.add_argument("--use_cpu", action="store_true", help="Stay on the CPU even if there is a GPU.")
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         size=arguments.size,
         threshold=arguments.object_threshold,
         overlap_threshold=arguments.overlap_threshold,
+        num_inference_stages=arguments.num_inference_stages,
     )
     writer = None
     if arguments.save_predictions:
@@ -104,6 +106,7 @@ def describe_run(arguments: argparse.Namespace, image_processor: YosoImageProces
         "split": arguments.split,
         "size": {key: image_processor.size[key] for key in ("shortest_edge", "longest_edge")},
         "thresholds": {name: getattr(image_processor, name) for name in thresholds},
+        **({} if arguments.num_inference_stages is None else {"stages": arguments.num_inference_stages}),
     }
 
 

@@ -21,6 +21,7 @@ def load_for_evaluation(
     size: Sequence[int] | None = None,
     threshold: float | None = None,
     overlap_threshold: float | None = None,
+    num_inference_stages: int | None = None,
 ) -> tuple[YosoForUniversalSegmentation, YosoImageProcessor]:
     """
     Opens model (float32, evaluation mode) and image processor of a checkpoint.
@@ -33,6 +34,7 @@ def load_for_evaluation(
         size: shortest and longest edge in pixels, instead of the saved ones.
         threshold: least class probability of a segment, instead of the saved one.
         overlap_threshold: least share of a mask that its segment must keep, instead of the saved one.
+        num_inference_stages: after how many of the decoder's stages to stop (early exit), instead of the saved number.
 
     Raises:
         CheckpointError: there is no such checkpoint, or one of another model.
@@ -45,7 +47,8 @@ def load_for_evaluation(
         changes["threshold"] = threshold
     if overlap_threshold is not None:
         changes["overlap_mask_area_threshold"] = overlap_threshold
-    model, image_processor = load_checkpoint(model_name_or_path, processor_kwargs=changes)
+    stages = {} if num_inference_stages is None else {"num_inference_stages": num_inference_stages}
+    model, image_processor = load_checkpoint(model_name_or_path, processor_kwargs=changes, config_kwargs=stages)
     check_labels(model.config, categories, model_name_or_path, source)
     return model.to(device), image_processor
 

@@ -16,10 +16,14 @@ MIN_EDGE = 32
 
 
 def load_checkpoint(
-    name: str, dtype: str | torch.dtype | None = None, processor_kwargs: dict[str, Any] | None = None
+    name: str,
+    dtype: str | torch.dtype | None = None,
+    processor_kwargs: dict[str, Any] | None = None,
+    config_kwargs: dict[str, Any] | None = None,
 ) -> tuple[YosoForUniversalSegmentation, YosoImageProcessor]:
     """
-    Model, in evaluation mode on the CPU, and image processor of a checkpoint folder or a model of the Hub.
+    Model, in evaluation mode on the CPU, and image processor of a checkpoint folder or a model of the Hub; both kinds of
+    `kwargs` replace saved values.
 
     Raises:
         CheckpointError: no checkpoint there, no weights, or another model.
@@ -27,7 +31,7 @@ def load_checkpoint(
     dtype = as_dtype(dtype)
     check_checkpoint(name)
     try:
-        model = YosoForUniversalSegmentation.from_pretrained(name, dtype=dtype)
+        model = YosoForUniversalSegmentation.from_pretrained(name, dtype=dtype, **(config_kwargs or {}))
         image_processor = YosoImageProcessor.from_pretrained(name, **(processor_kwargs or {}))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"Cannot load the checkpoint {name}: {one_line(error)}.") from error

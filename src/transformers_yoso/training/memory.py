@@ -1,4 +1,6 @@
-"""Memory that a process holds."""
+"""Memory that a process took."""
+
+import sys
 
 import psutil
 import torch
@@ -6,8 +8,13 @@ import torch
 GIBIBYTE = 2**30
 
 
-def memory_in_use(device: torch.device) -> float:
-    """GiB: the largest amount of GPU memory allocated so far, or on other devices the process's resident memory."""
+def peak_memory(device: torch.device) -> float:
+    """GiB: the most that was taken so far, of GPU memory by tensors, or on other devices by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIBIBYTE
-    return psutil.Process().memory_info().rss / GIBIBYTE
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / GIBIBYTE
+    import resource  # not there on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIBIBYTE

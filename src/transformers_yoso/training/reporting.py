@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .checkpointing import explained_write_errors
 from .json_log import JsonLinesLog
-from .memory import memory_in_use
+from .memory import peak_memory
 
 
 class RunReport:
@@ -59,7 +59,7 @@ class RunReport:
         speed = {
             "learning_rate": learning_rate,
             "images_per_second": round(images / seconds, 2),
-            "memory_gib": round(memory_in_use(self.accelerator.device), 2),
+            "memory_gib": round(peak_memory(self.accelerator.device), 2),
         }
         self.bar.set_postfix(_summary(losses, speed), refresh=True)
         self._write(step, {**losses, **speed, **values})

@@ -9,7 +9,7 @@ import numpy as np
 from ..categories import CategoryTable
 from ..sample import PanopticSample, drop_empty_segments
 from .base import PanopticDataset
-from .coco_json import read_coco_json, require_files, require_folder
+from .coco_json import read_coco_json, require_files, require_folder, shown_content
 from .decoding import decode_photo
 from .records import PanopticRecord
 
@@ -57,11 +57,15 @@ class CocoInstancesDataset(PanopticDataset):
 
     @classmethod
     def from_folder(cls, dataset_dir: str | Path, split: str, *, validate: bool = True) -> "CocoInstancesDataset":
-        """Opens `{split}` and `instances_{split}.json` of a folder; the JSON may also lie in `annotations`."""
-        folder = Path(dataset_dir)
-        json_file = folder / f"instances_{split}.json"
-        if not json_file.exists():
-            json_file = folder / "annotations" / json_file.name
+        """Opens `{split}` and `instances_{split}.json` of a folder; the JSON may also lie in `annotations`.
+
+        Raises:
+            FileNotFoundError: the JSON is in neither place.
+        """
+        folder, name = Path(dataset_dir), f"instances_{split}.json"
+        json_file = next((file for file in (folder / name, folder / "annotations" / name) if file.exists()), None)
+        if json_file is None:
+            raise FileNotFoundError(f"Expected {name} in {folder} or its annotations/; {shown_content(folder)}.")
         return cls(folder / split, json_file, validate=validate)
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ def read_coco_json(file: Path) -> dict[str, Any]:
         ValueError: no JSON, or one of `images`, `annotations`, `categories` is missing or no list.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such annotation file.")
+        raise FileNotFoundError(f"{file}: no such annotation file; {shown_content(file.parent)}.")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
