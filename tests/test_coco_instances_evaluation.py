@@ -127,7 +127,9 @@ def test_a_folder_of_another_layout_is_explained_in_one_line(tmp_path, monkeypat
     (tmp_path / "panoptic_val2017.json").write_text("{}")
     run = ["--model_name_or_path", CHECKPOINT, "--dataset_dir", tmp_path, "--use_cpu"]
     monkeypatch.setattr(sys, "argv", ["evaluate_instances.py", *map(str, run)])
-    expected = r"Not evaluated: Expected instances_val2017\.json in .* or its annotations/; .* has: panoptic_val2017\.json"
+    expected = (
+        r"Not evaluated: Expected instances_val2017\.json in .* or its annotations/; .* has: panoptic_val2017\.json"
+    )
     with pytest.raises(SystemExit, match=expected):
         runpy.run_path(str(ROOT / "scripts" / "evaluate_instances.py"), run_name="__main__")
 
