@@ -3,9 +3,10 @@
 All have the arguments of [`SeparableDynamicConvAttention`] and, like it, end in a LayerNorm.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dynamic_conv_attention import depthwise_conv, layer_norm, mix, sliding_windows
+from .dynamic_conv_attention import depthwise_conv, layer_norm, mix
 
 
 class DynamicConvAttention(nn.Module):
@@ -20,9 +21,9 @@ class DynamicConvAttention(nn.Module):
     def forward(self, queries: Tensor, values: Tensor) -> Tensor:
         """Q and V of shape `(B, N, d)` -> `(B, N, d)`."""
         kernels = self.dynamic_kernels(queries).to(values.dtype)
+        windows = F.pad(values, (self.kernel_size // 2,) * 2).unfold(-1, self.kernel_size, 1)
         # (value, tap) as one axis, as the kernels have it.
-        windows = sliding_windows(values, self.kernel_size).transpose(-1, -2).flatten(1, 2)
-        return layer_norm(mix(kernels, windows), self.norm)
+        return layer_norm(mix(kernels, windows.transpose(-1, -2).flatten(1, 2)), self.norm)
 
 
 class PointwiseDynamicConvAttention(nn.Module):

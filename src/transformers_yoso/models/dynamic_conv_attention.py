@@ -11,14 +11,14 @@ def layer_norm(hidden_states: Tensor, norm: nn.LayerNorm) -> Tensor:
     return F.layer_norm(hidden_states, norm.normalized_shape, norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
 
 
-def sliding_windows(values: Tensor, kernel_size: int) -> Tensor:
-    """`(B, N, d)` -> `(B, N, d, t)`: the t neighbours of each entry along d, zeros outside."""
-    return F.pad(values, (kernel_size // 2,) * 2).unfold(-1, kernel_size, 1)
-
-
 def depthwise_conv(values: Tensor, kernels: Tensor) -> Tensor:
     """Convolution of `(B, N, d)` along d, each query with its own t taps of `kernels` `(B, N, t)`."""
-    return (sliding_windows(values, kernels.shape[-1]) * kernels.unsqueeze(-2)).sum(-1)
+    num_taps, width = kernels.shape[-1], values.shape[-1]
+    padded = F.pad(values, (num_taps // 2,) * 2)
+    total = padded[..., :width] * kernels[..., :1]
+    for tap in range(1, num_taps):
+        total = torch.addcmul(total, padded[..., tap : tap + width], kernels[..., tap : tap + 1])
+    return total
 
 
 def mix(weights: Tensor, values: Tensor) -> Tensor:

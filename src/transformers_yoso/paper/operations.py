@@ -31,6 +31,7 @@ PER_ENTRY = {
     aten.upsample_bilinear2d: _per_entry(BILINEAR),
     # Taps of the depthwise convolution, which is no operator of its own in our modules.
     aten.mul: _per_entry(1),
+    aten.addcmul: _per_entry(1),
     aten.add: _per_entry(1),
 }
 """What the authors' counter counts besides multiply-adds, and sums."""
