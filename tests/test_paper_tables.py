@@ -9,7 +9,7 @@ import torch
 from transformers_yoso import YosoForUniversalSegmentation
 from transformers_yoso.benchmark.random_model import coco_config
 from transformers_yoso.models.feature_aggregation import build_aggregation
-from transformers_yoso.paper import aggregation_table, command, decoder_tables, model_tables
+from transformers_yoso.paper import aggregation_table, command, model_tables
 from transformers_yoso.paper.attention_table import attention_module, reduction_table
 from transformers_yoso.paper.formulas import AGGREGATION_FORMULAS, ATTENTION_FORMULAS
 from transformers_yoso.paper.model_parts import count_parameters, count_parts
@@ -91,13 +91,3 @@ def test_files_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert float(rows["SDCA"]["counted, M"]) == 5.4016
     assert all(float(row["latency, ms"]) > 0 for row in rows.values())
     assert {file.name for file in tmp_path.glob("*.png")} == {"table_6_attention.png", "figure_5_reduction.png"}
-
-
-@pytest.mark.slow
-def test_decoder_tables() -> None:
-    tables = decoder_tables.decoder_tables(rounds=1, canvas=(64, 96))
-    assert [table.name for table in tables] == ["table_7", "table_8", "table_9", "table_10"]
-    for table in tables:
-        assert sum("released" in row[next(iter(row))] for row in table.rows) == 1
-        operations = [row["decoder, G"] for row in table.rows]
-        assert operations == sorted(operations) and operations[0] < operations[-1]

@@ -107,4 +107,4 @@ def plot_quality_over_speed(table: Table, hardware: str, file: Path) -> None:
     axes.set(xscale="log", xlabel="frames per second", ylabel="PQ on val, the paper's")
     axes.margins(x=0.2, y=0.1)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
-    save(figure, "Figure 4: panoptic quality over speed", file)
+    save(figure, "Figure 4, YOSO's points: panoptic quality over speed", file)
