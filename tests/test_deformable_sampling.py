@@ -1,15 +1,12 @@
 """The inference form's deformable convolution against the plain one, and its Triton kernel against torch's operators."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor
 
 from transformers_yoso.models.deformable_sampling import InferenceDeformableConv2d, sampling_table
 from transformers_yoso.models.modulated_deformable_conv import ModulatedDeformableConv2d
+from triton_interpreter import run_in_interpreter
 
 KERNEL_CHECK = """
 import torch
@@ -60,10 +57,7 @@ def test_undefined_positions_read_nothing() -> None:
 
 
 def test_triton_kernel_equals_torch_in_the_interpreter() -> None:
-    pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    check = subprocess.run([sys.executable, "-c", KERNEL_CHECK], env=environment, capture_output=True, text=True)
-    assert check.returncode == 0, check.stderr
+    run_in_interpreter(KERNEL_CHECK)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,8 +1,5 @@
 """The GPU's panoptic post-processing against the CPU's: its Triton kernel in the interpreter, the rest with plain torch."""
 
-import os
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -14,6 +11,7 @@ from test_post_processing import make_outputs, random_logits
 from transformers_yoso.models.gpu_panoptic import panoptic_segmentations
 from transformers_yoso.models.image_processing_yoso import YosoImageProcessor
 from transformers_yoso.models.post_processing import panoptic_segmentation
+from triton_interpreter import run_in_interpreter
 
 RULES = {
     "threshold": 0.2,
@@ -131,10 +129,7 @@ def test_host_does_not_wait_before_the_segments_are_read() -> None:
 
 
 def test_triton_kernel_equals_the_cpu_in_the_interpreter() -> None:
-    pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    check = subprocess.run([sys.executable, "-c", KERNEL_CHECK], env=environment, capture_output=True, text=True)
-    assert check.returncode == 0, check.stderr
+    run_in_interpreter(KERNEL_CHECK)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
