@@ -3,7 +3,8 @@ The pages' `accelerate launch` lines with their true number of processes, on the
 
 What a line is given besides what it says: `--use_cpu`, a tiny network, one step, small photos, no workers that load, shards
 of one photo; a free port; and two nodes are two launches on this machine. Stand-ins for what a user would have trained or
-downloaded are tiny or of made-up weights. Left out: two_nodes_fsdp2.yaml, whose line test_model_zoo.py only resolves.
+downloaded are tiny or of made-up weights. With FSDP2 a script of the tests stands before `train.py`, as Accelerate itself
+turns FSDP off on a CPU.
 """
 
 import json
@@ -25,8 +26,10 @@ pytestmark = pytest.mark.slow
 COUNTS = {"train": 3, "val": 9}
 LONGEST = 60 * 60
 """Seconds for one line; 16 processes that import torch on two busy cores take many minutes."""
+TRAIN_WITH_FSDP = Path(__file__).with_name("train_with_fsdp.py")
 ADDED = {
     "train.py": (*TINY_TRAINING, "--logging_steps", "1"),
+    TRAIN_WITH_FSDP.name: (*TINY_TRAINING, "--logging_steps", "1"),
     "evaluate.py": TINY_EVALUATION,
     "evaluate_instances.py": ("--use_cpu", "--scales", "48"),
     "predict_dataset.py": ("--use_cpu", "--shard_size", "1"),
@@ -88,6 +91,21 @@ def test_prediction_line_of_scale(workplace):
     for file in alone.rglob("*"):
         if file.is_file():
             assert (output_of(command) / file.relative_to(alone)).read_bytes() == file.read_bytes()
+
+
+def test_training_lines_of_scale(workplace):
+    """FSDP2 on two nodes of eight, and a stream of eight shards read by eight processes."""
+    workplace("coco", counts={"train": 16, "val": 2})
+    prepare(commands_of("coco"), "arrange_dataset.py")
+    shards = next(command for command in commands_of("scale") if script_of(command) == "make_shards.py")
+    run_script("make_shards.py", [*shards[2:], "--shard_size", "2"])
+    sharded, streamed = [line for line in commands_of("scale") if script_of(line) == "train.py"][:2]
+    place = sharded.index("scripts/train.py")
+    for count, command in ((16, [*sharded[:place], str(TRAIN_WITH_FSDP), *sharded[place + 1 :]]), (8, streamed)):
+        assert run_line(command) == count
+        record = json.loads((output_of(command) / "run.json").read_text())
+        assert record["num_processes"] == count and record["steps"] == 1
+        assert log_of(output_of(command))[0]["loss"] > 0
 
 
 def prepare(commands: list[list[str]], *scripts: str) -> None:
